@@ -1,0 +1,11 @@
+"""REINFORCE for Stable-Baselines3: the likelihood-ratio policy gradient, exact and fast."""
+
+from importlib.metadata import version
+
+from sb3_reinforce.buffer import EpisodicRolloutBuffer
+from sb3_reinforce.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
+from sb3_reinforce.reinforce import REINFORCE
+
+__version__ = version("sb3_reinforce")
+
+__all__ = ["REINFORCE", "CnnPolicy", "EpisodicRolloutBuffer", "MlpPolicy", "MultiInputPolicy"]

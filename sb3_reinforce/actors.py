@@ -1,0 +1,257 @@
+"""Choosing actions during a rollout, at the least cost.
+
+REINFORCE needs from a rollout no more than a ~ π(·|s): no value and no log-probability. An *actor* is a function from
+the observations of all environments to one sampled action each. ``policy_actor`` asks the policy itself and works
+for every policy. ``mlp_actor`` evaluates a small network with numpy, on views of the policy's own parameters, which
+takes a tenth of the time; it exists for the policies that SB3 builds from linear layers and activations alone.
+Both draw from ``policy.get_distribution(obs)``; ``agrees`` checks that on real observations.
+
+Random numbers come from numpy's global generator in the one and from torch's in the other; SB3 seeds both.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.distributions import (
+    BernoulliDistribution,
+    CategoricalDistribution,
+    DiagGaussianDistribution,
+    Distribution,
+    MultiCategoricalDistribution,
+)
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor, MlpExtractor
+from stable_baselines3.common.utils import obs_as_tensor
+from torch import nn
+
+from sb3_reinforce.buffer import Observations
+
+#: From the observations of all environments to one action each, ``[n_envs, ...]``, as the policy samples it.
+Actor = Callable[[Observations], np.ndarray]
+_Encoder = Callable[[Any], np.ndarray]
+_ArrayFunction = Callable[[np.ndarray], np.ndarray]
+
+
+def policy_actor(policy: ActorCriticPolicy) -> Actor:
+    """Sample from the policy itself, without its value or log-probability where its class allows that.
+
+    :param policy: any actor-critic policy; one that overrides ``forward`` is asked through it, as SB3 does
+    """
+    overridden = type(policy).forward is not ActorCriticPolicy.forward
+
+    def act(obs: Observations) -> np.ndarray:
+        with th.inference_mode():
+            tensor = obs_as_tensor(obs, policy.device)
+            actions = policy(tensor)[0] if overridden else policy.get_distribution(tensor).get_actions()
+        return actions.cpu().numpy().reshape(-1, *policy.action_space.shape)  # type: ignore[misc]
+
+    return act
+
+
+def environment_actions(policy: ActorCriticPolicy) -> _ArrayFunction:
+    """From actions as the policy samples them to actions as the environment takes them.
+
+    Box: scaled to the bounds where the policy squashes its output, clipped to them elsewhere. Discrete spaces that
+    do not start at 0: shifted.
+    """
+    space = policy.action_space
+    if not isinstance(space, spaces.Box):
+        return lambda actions: shifted(actions, space)
+    if policy.squash_output:
+        return policy.unscale_action
+    return lambda actions: np.clip(actions, space.low, space.high)
+
+
+def shifted(actions: np.ndarray, space: spaces.Space[Any]) -> np.ndarray:
+    """Actions counted from 0, as SB3's distributions have them, counted from the ``start`` of their space."""
+    start = getattr(space, "start", 0)
+    return actions + start if np.any(start) else actions
+
+
+class MlpActor:
+    """A multilayer perceptron and the distribution at its end, in numpy.
+
+    :param encode: from observations to features, float32 ``[n_envs, n_features]``
+    :param layers: weight ``[n_in, n_out]``, bias ``[n_out]`` and activation of each layer; the arrays are views of the
+        policy's parameters, so an optimizer that updates those in place updates these
+    :param sample: from the last layer's outputs to actions ``[n_envs, ...]``
+    """
+
+    def __init__(
+        self,
+        encode: _Encoder,
+        layers: list[tuple[np.ndarray, np.ndarray, _ArrayFunction]],
+        sample: _ArrayFunction,
+    ):
+        self._encode = encode
+        self._layers = layers
+        self._sample = sample
+
+    def __call__(self, obs: Observations) -> np.ndarray:
+        return self._sample(self.outputs(obs))
+
+    def outputs(self, obs: Observations) -> np.ndarray:
+        """Logits or means, float32 ``[n_envs, n_outputs]``."""
+        x = self._encode(obs)
+        for weight, bias, activation in self._layers:
+            x = x @ weight
+            x += bias
+            x = activation(x)
+        return x
+
+
+def mlp_actor(policy: ActorCriticPolicy) -> MlpActor | None:
+    """The numpy actor of a policy, or None where one cannot be built.
+
+    :param policy: any actor-critic policy
+    """
+    if any(getattr(type(policy), name) is not getattr(ActorCriticPolicy, name) for name in _SAMPLING_METHODS):
+        return None
+    if any(p.device.type != "cpu" or p.dtype != th.float32 for p in policy.parameters()):
+        return None
+    encode = _encoder(policy)
+    layers = _layers(policy)
+    sample = _sampler(policy)
+    if encode is None or layers is None or sample is None:
+        return None
+    return MlpActor(encode, layers, sample)
+
+
+#: What a policy must not override for the numpy actor to know what it does.
+_SAMPLING_METHODS = ("forward", "get_distribution", "_get_action_dist_from_latent", "extract_features")
+
+
+def agrees(actor: MlpActor, policy: ActorCriticPolicy, obs: Observations) -> bool:
+    """Whether actor and policy have the same distribution at these observations, to the rounding of float32."""
+    with th.inference_mode():
+        expected = _parameters(policy.get_distribution(obs_as_tensor(obs, policy.device)))
+        log_std = [policy.log_std] if isinstance(policy.action_dist, DiagGaussianDistribution) else []
+        actual = _parameters(policy.action_dist.proba_distribution(th.as_tensor(actor.outputs(obs)), *log_std))
+    return all(
+        e.shape == a.shape and th.allclose(e, a, rtol=1e-4, atol=1e-5, equal_nan=True)
+        for e, a in zip(expected, actual, strict=True)
+    )
+
+
+def _parameters(distribution: Distribution) -> list[th.Tensor]:
+    parts: Any = distribution.distribution
+    parts = parts if isinstance(parts, list) else [parts]
+    return [p for part in parts for p in ((part.mean, part.stddev) if hasattr(part, "loc") else (part.logits,))]
+
+
+def _encoder(policy: ActorCriticPolicy) -> _Encoder | None:
+    """What ``policy.extract_features`` does with an observation, where that is no more than flattening."""
+    space, extractor = policy.observation_space, policy.pi_features_extractor
+    if type(extractor) is FlattenExtractor:
+        return _space_encoder(space, policy.normalize_images)
+    if type(extractor) is CombinedExtractor and all(type(e) is nn.Flatten for e in extractor.extractors.values()):
+        assert isinstance(space, spaces.Dict)
+        known = {key: _space_encoder(space[key], policy.normalize_images) for key in extractor.extractors}
+        encoders = {key: encode for key, encode in known.items() if encode is not None}
+        if len(encoders) < len(known):
+            return None
+        return lambda obs: np.concatenate([encode(obs[key]) for key, encode in encoders.items()], axis=1)
+    return None
+
+
+def _space_encoder(space: spaces.Space[Any], normalize_images: bool) -> _Encoder | None:
+    """SB3's ``preprocess_obs`` and flattening, for arrays: one-hot for what is discrete, float32 for the rest."""
+    if isinstance(space, spaces.Discrete):
+        one_hot = np.eye(space.n, dtype=np.float32)
+        return lambda obs: one_hot[obs]
+    if isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim == 1:
+        one_hot = np.eye(space.nvec.sum(), dtype=np.float32)
+        offsets = np.cumsum(space.nvec) - space.nvec
+        return lambda obs: one_hot[obs + offsets].sum(axis=1)
+    if isinstance(space, spaces.MultiBinary) or (
+        isinstance(space, spaces.Box) and not (normalize_images and is_image_space(space))
+    ):
+        return lambda obs: obs.reshape(len(obs), -1).astype(np.float32, copy=False)
+    return None
+
+
+def _layers(policy: ActorCriticPolicy) -> list[tuple[np.ndarray, np.ndarray, _ArrayFunction]] | None:
+    """The linear layers from features to outputs, each with the activation that follows it."""
+    if type(policy.mlp_extractor) is not MlpExtractor:
+        return None
+    layers: list[tuple[np.ndarray, np.ndarray, _ArrayFunction]] = []
+    for module in (*policy.mlp_extractor.policy_net, policy.action_net):
+        if type(module) is nn.Linear and module.bias is not None:
+            layers.append((module.weight.detach().numpy().T, module.bias.detach().numpy(), _identity))
+        elif layers and (activation := _activation(module)) is not None:
+            weight, bias, _ = layers.pop()
+            layers.append((weight, bias, activation))
+        else:
+            return None
+    return layers
+
+
+def _identity(x: np.ndarray) -> np.ndarray:
+    return x
+
+
+def _tanh(x: np.ndarray) -> np.ndarray:
+    return np.tanh(x, out=x)
+
+
+def _relu(x: np.ndarray) -> np.ndarray:
+    return np.maximum(x, 0.0, out=x)
+
+
+def _activation(module: nn.Module) -> _ArrayFunction | None:
+    """The activation as a function of arrays, which may write into its argument.
+
+    In numpy for the common cheap ones; any other activation of torch acts on the array through a tensor that
+    shares its memory, which costs some microseconds and no second definition of its formula.
+    """
+    if type(module) is nn.Identity:
+        return _identity
+    if type(module) is nn.Tanh:
+        return _tanh
+    if type(module) is nn.ReLU:
+        return _relu
+    if type(module).__module__ != nn.Tanh.__module__ or isinstance(module, nn.MultiheadAttention):
+        return None
+
+    def through_torch(x: np.ndarray) -> np.ndarray:
+        with th.inference_mode():
+            return module(th.from_numpy(x)).numpy()
+
+    return through_torch
+
+
+def _sampler(policy: ActorCriticPolicy) -> _ArrayFunction | None:
+    """Sampling from the policy's distribution, given the last layer's outputs."""
+    distribution = policy.action_dist
+    if type(distribution) is CategoricalDistribution:
+        return _sample_categorical
+    if type(distribution) is MultiCategoricalDistribution:
+        splits = np.cumsum(distribution.action_dims)[:-1]
+        return lambda logits: np.stack([_sample_categorical(part) for part in np.split(logits, splits, axis=1)], axis=1)
+    if type(distribution) is BernoulliDistribution:
+        return _sample_bernoulli
+    if type(distribution) is DiagGaussianDistribution:
+        log_std = policy.log_std.detach().numpy()
+        shape = policy.action_space.shape
+        assert shape is not None
+
+        def sample_gaussian(means: np.ndarray) -> np.ndarray:
+            actions = np.exp(log_std) * np.random.standard_normal(means.shape) + means
+            return actions.astype(np.float32).reshape(-1, *shape)
+
+        return sample_gaussian
+    return None
+
+
+def _sample_categorical(logits: np.ndarray) -> np.ndarray:
+    """By the Gumbel-max trick: the argmax of logits plus Gumbel noise has the softmax's distribution."""
+    return (logits + np.random.gumbel(size=logits.shape)).argmax(axis=1)
+
+
+def _sample_bernoulli(logits: np.ndarray) -> np.ndarray:
+    """A logit plus logistic noise is positive with the probability that the sigmoid gives."""
+    return (logits + np.random.logistic(size=logits.shape) > 0).astype(np.float32)

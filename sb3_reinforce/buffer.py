@@ -1,0 +1,237 @@
+"""Storage for a batch of whole trajectories."""
+
+from collections.abc import Generator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.type_aliases import PyTorchObs
+
+from sb3_reinforce.returns import rewards_to_go, trajectory_returns
+
+try:
+    import psutil
+except ImportError:  # as in SB3: without it, memory is not checked
+    psutil = None  # type: ignore[assignment]
+
+#: An observation of all environments, or their storage: an array, or one for each key of a Dict space.
+Observations = np.ndarray | dict[str, np.ndarray]
+
+
+class EpisodicRolloutBufferSamples(NamedTuple):
+    """Consecutive steps of the flat, episode-major batch."""
+
+    observations: PyTorchObs
+    """float or as the space has it, ``[B, ...]``, or one tensor for each key."""
+    actions: th.Tensor
+    """As ``policy.evaluate_actions`` takes them: int64 ``[B]`` for Discrete, else float32 ``[B, action_dim]``."""
+    steps: slice
+    """Where in the batch of M steps these B are, to index what has one number a step."""
+
+
+class EpisodicRolloutBuffer(RolloutBuffer):
+    """Whole trajectories of one policy, and their returns.
+
+    While collecting, storage is ``[n_rows, n_envs, ...]`` as in SB3, with a mask of the steps that belong to the
+    batch; it grows as needed and is reused by the next rollout. ``compute_returns_and_advantage`` then orders the m
+    trajectories of M steps one after the other (flat, episode-major), without copying the observations.
+
+    :param buffer_size: number of rows (steps of the vectorised environment) to allocate at first
+    :param observation_space: observation space, Dict included
+    :param action_space: action space
+    :param device: device of the tensors that ``get`` yields
+    :param gae_lambda: not used; SB3 passes it to every rollout buffer
+    :param gamma: discount factor of the returns, in (0, 1]
+    :param n_envs: number of parallel environments
+    """
+
+    observations: Observations  # type: ignore[assignment]
+    recorded: np.ndarray
+    """Which steps belong to the batch, bool ``[n_rows, n_envs]``."""
+    lengths: np.ndarray
+    """Number of steps of each trajectory, int64 ``[m]``."""
+    returns: np.ndarray
+    """R(τ) of each trajectory, float64 ``[m]``."""
+    rewards_to_go: np.ndarray
+    """Gₜ of each step, float64 ``[M]``."""
+
+    def __init__(
+        self,
+        buffer_size: int,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        device: th.device | str = "auto",
+        gae_lambda: float = 1,
+        gamma: float = 0.99,
+        n_envs: int = 1,
+    ):
+        self._allocated = False
+        super().__init__(buffer_size, observation_space, action_space, device, gae_lambda, gamma, n_envs)
+
+    def reset(self) -> None:
+        """Forget the batch and keep the storage."""
+        if not self._allocated:
+            self._allocate()
+        self.pos = 0
+        self.full = False
+        self._n_checked = 0
+
+    def _allocate(self) -> None:
+        rows = (self.buffer_size, self.n_envs)
+        if isinstance(self.observation_space, spaces.Dict):
+            self.observations = {
+                key: np.empty((*rows, *_shape(space)), dtype=space.dtype) for key, space in self.observation_space.items()
+            }
+        else:
+            self.observations = np.empty((*rows, *_shape(self.observation_space)), dtype=self.observation_space.dtype)
+        # A Box action is stored as the policy sampled it, in float32, even where the environment wants integers.
+        action_dtype = np.float32 if isinstance(self.action_space, spaces.Box) else self.action_space.dtype
+        self.actions = np.empty((*rows, *_shape(self.action_space)), dtype=action_dtype)
+        self.rewards = np.empty(rows, dtype=np.float32)
+        self.episode_starts = np.empty(rows, dtype=bool)
+        self.recorded = np.empty(rows, dtype=bool)
+        self._allocated = True
+
+    def add(
+        self,
+        obs: Observations,
+        action: np.ndarray,
+        reward: np.ndarray,
+        episode_start: np.ndarray,
+        value: th.Tensor | None = None,
+        log_prob: th.Tensor | None = None,
+        recorded: np.ndarray | bool = True,
+    ) -> None:
+        """Store one step of all environments.
+
+        :param obs: what the policy saw, ``[n_envs, ...]``
+        :param action: what the policy sampled, before any clipping or scaling, ``[n_envs, ...]``
+        :param reward: float ``[n_envs]``
+        :param episode_start: whether this is the first step of an episode, bool ``[n_envs]``
+        :param value: not stored; ``REINFORCE`` evaluates what it needs once, in ``train()``
+        :param log_prob: not stored, likewise
+        :param recorded: which environments' steps belong to the batch, bool ``[n_envs]``; True: all
+        :raises ValueError: if a stored reward or observation is not finite, or the machine's memory is exceeded;
+            both are looked at only when storage has to grow
+        """
+        if self.pos == self.buffer_size:
+            self._grow()
+        if isinstance(self.observations, dict):
+            for key, stored in self.observations.items():
+                stored[self.pos] = obs[key]
+        else:
+            self.observations[self.pos] = obs
+        self.actions[self.pos] = action.reshape(self.actions.shape[1:])
+        self.rewards[self.pos] = reward
+        self.episode_starts[self.pos] = episode_start
+        self.recorded[self.pos] = recorded
+        self.pos += 1
+
+    def _grow(self) -> None:
+        """Double the number of rows."""
+        self._check_finite()
+        if psutil is not None and (available := psutil.virtual_memory().available) < 2 * self.nbytes:
+            raise ValueError(
+                f"The rollout has filled {self.nbytes / 1e9:.2f} GB and needs as much again, but only {available / 1e9:.2f} "
+                f"GB of memory are free. Choose a smaller `n_episodes`, a shorter `horizon` or fewer environments."
+            )
+        if isinstance(self.observations, dict):
+            self.observations = {key: _doubled(stored) for key, stored in self.observations.items()}
+        else:
+            self.observations = _doubled(self.observations)
+        self.actions = _doubled(self.actions)
+        self.rewards = _doubled(self.rewards)
+        self.episode_starts = _doubled(self.episode_starts)
+        self.recorded = _doubled(self.recorded)
+        self.buffer_size *= 2
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the storage in bytes."""
+        observations = self.observations.values() if isinstance(self.observations, dict) else [self.observations]
+        return sum(array.nbytes for array in (*observations, self.actions, self.rewards, self.episode_starts, self.recorded))
+
+    def _check_finite(self) -> None:
+        """Raise if an environment has returned NaN or infinity since the last time this was asked.
+
+        Asked when storage grows and when the batch is whole: that is often enough to stop an environment that NaN
+        keeps from ending, and costs nothing at each step.
+        """
+        observations = self.observations if isinstance(self.observations, dict) else {"": self.observations}
+        columns = {"reward": self.rewards, **{f"observation {key}".strip(): stored for key, stored in observations.items()}}
+        for name, stored in columns.items():
+            new = stored[self._n_checked : self.pos]
+            if np.issubdtype(new.dtype, np.floating) and not np.isfinite(new).all():
+                row, env = np.argwhere(~np.isfinite(new))[0][:2]
+                raise ValueError(
+                    f"Environment {env} returned a non-finite {name} at step {self._n_checked + row} of the rollout: "
+                    f"{new[row, env]}. Nothing was learned from this rollout."
+                )
+        self._n_checked = self.pos
+
+    def compute_returns_and_advantage(self, last_values: th.Tensor | None = None, dones: np.ndarray | None = None) -> None:
+        """Order the batch by trajectory and compute ``lengths``, ``returns`` and ``rewards_to_go``.
+
+        :param last_values: not used; a whole trajectory needs no value to stand for its rest
+        :param dones: not used, likewise
+        :raises ValueError: if a stored reward or observation is not finite
+        """
+        self._check_finite()
+        recorded = self.recorded[: self.pos].T
+        envs, rows = np.nonzero(recorded)  # environment by environment, each in order of time
+        self._order = rows * self.n_envs + envs
+        starts = np.flatnonzero(self.episode_starts[: self.pos].T[recorded])
+        rewards = self.rewards[: self.pos].T[recorded]
+        self.lengths = np.diff(starts, append=len(rewards))
+        self.returns = trajectory_returns(rewards, self.lengths, self.gamma)
+        self.rewards_to_go = rewards_to_go(rewards, self.lengths, self.gamma)
+        self.full = True
+
+    def get(  # type: ignore[override]
+        self, batch_size: int | None = None
+    ) -> Generator[EpisodicRolloutBufferSamples, None, None]:
+        """Yield the batch in parts, in order, each step once.
+
+        :param batch_size: number of steps in each part but the last, at least 1; None: all M in one
+        """
+        n_steps = len(self._order)
+        batch_size = batch_size or n_steps
+        for start in range(0, n_steps, batch_size):
+            steps = slice(start, min(start + batch_size, n_steps))
+            yield self._get_steps(steps)
+
+    def _get_steps(self, steps: slice) -> EpisodicRolloutBufferSamples:
+        indices = self._order[steps]
+        observations: PyTorchObs
+        if isinstance(self.observations, dict):
+            observations = {
+                key: self.to_torch(_rows(stored)[indices], copy=False) for key, stored in self.observations.items()
+            }
+        else:
+            observations = self.to_torch(_rows(self.observations)[indices], copy=False)
+        actions = self.to_torch(_rows(self.actions)[indices], copy=False)
+        if isinstance(self.action_space, spaces.Discrete):
+            actions = actions.long()
+        else:
+            actions = actions.float().reshape(len(indices), self.action_dim)
+        return EpisodicRolloutBufferSamples(observations, actions, steps)
+
+
+def _shape(space: spaces.Space[Any]) -> tuple[int, ...]:
+    """Shape of one element as a ``VecEnv`` stacks it."""
+    assert space.shape is not None, f"{space} has no shape"
+    return space.shape
+
+
+def _doubled(array: np.ndarray) -> np.ndarray:
+    """The same rows, and uninitialised room for as many again."""
+    grown = np.empty((2 * len(array), *array.shape[1:]), dtype=array.dtype)
+    grown[: len(array)] = array
+    return grown
+
+
+def _rows(array: np.ndarray) -> np.ndarray:
+    """View of ``[n_rows, n_envs, ...]`` as ``[n_rows * n_envs, ...]``."""
+    return array.reshape(-1, *array.shape[2:])

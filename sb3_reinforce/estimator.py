@@ -1,0 +1,56 @@
+"""The likelihood-ratio surrogate: scalars whose gradients are what ``REINFORCE.train`` accumulates.
+
+Each is a sum over steps divided by the number of trajectories m, so that the losses of the parts of a batch add
+up to the loss of the whole, whatever the size of the parts.
+"""
+
+import numpy as np
+import torch as th
+
+
+def likelihood_ratio_loss(log_probs: th.Tensor, weights: th.Tensor, n_episodes: int) -> th.Tensor:
+    r"""Scalar whose gradient is minus the likelihood-ratio estimate of ∇U(θ), (8) of the derivation.
+
+    .. math:: \hat g = \frac{1}{m} \sum_{i=1}^{m} \sum_{t} \psi_{i,t} \, \nabla \log \pi_\theta(a_{i,t} \mid s_{i,t})
+
+    Divided by trajectories, not by steps: the number of steps depends on the policy, and dividing by it would bias
+    the estimate. The scalar itself means nothing; its value goes up and down with the returns.
+
+    Source: Williams (1992), doi:10.1007/BF00992696, Theorem 1.
+
+    :param log_probs: log-probability of each action taken, float ``[M]``, with graph
+    :param weights: ψ, what multiplies each ∇log π, float ``[M]``; no gradient flows through it
+    :param n_episodes: m, number of trajectories in the whole batch, at least 1
+    :return: scalar tensor
+    """
+    return -(log_probs * weights.detach()).sum() / n_episodes
+
+
+def entropy_loss(log_probs: th.Tensor, entropy: th.Tensor | None, n_episodes: int) -> th.Tensor:
+    r"""Minus the entropy of the policy, summed over steps and averaged over trajectories.
+
+    .. math:: -\frac{1}{m} \sum_{i=1}^{m} \sum_{t} H(\pi_\theta(\cdot \mid s_{i,t}))
+
+    Summed over steps like the policy's loss, so that ``ent_coef`` weighs one step's entropy against one step's
+    ψ log π, as it does in A2C and PPO, where both are averaged over steps.
+
+    :param log_probs: log-probability of each action taken, float ``[M]``, with graph
+    :param entropy: entropy of the policy at each step, float ``[M]``, with graph; None where the distribution has no
+        closed form, and -log π of the action taken stands in, as in SB3
+    :param n_episodes: m, number of trajectories in the whole batch, at least 1
+    :return: scalar tensor
+    """
+    return (log_probs if entropy is None else -entropy).sum() / n_episodes
+
+
+def normalized(weights: np.ndarray) -> np.ndarray:
+    r"""Weights shifted to mean 0 and scaled to standard deviation 1: a practical step size, not unbiased.
+
+    .. math:: (\psi - \mathrm{mean}\,\psi) / (\mathrm{std}\,\psi + 10^{-8})
+
+    The deviation is that of the population: of one step it is 0, where the sample's would not be a number.
+
+    :param weights: ψ of each step, float ``[M]``
+    :return: float64 ``[M]``
+    """
+    return (weights - weights.mean()) / (weights.std() + 1e-8)

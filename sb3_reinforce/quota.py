@@ -1,0 +1,56 @@
+"""Which episodes of a vectorised environment make up a batch of m trajectories."""
+
+import numpy as np
+
+
+class EpisodeQuota:
+    """The first m episodes *started* are the batch, and each is recorded to its end.
+
+    Keeping the first m that *finish* would prefer short ones. When an episode starts, nothing of its future is known,
+    so this rule drops no trajectory for its length, and the m are independent draws from P(τ;θ). Episodes that start
+    in the same step are numbered by the index of their environment.
+
+    Source: the derivation, "Sampling m trajectories from n parallel environments without bias".
+
+    :param n_episodes: m, number of trajectories to record, at least 1
+    :param n_envs: number of parallel environments, each at the first step of an episode
+    :param max_length: number of steps after which an episode is to be cut or complained about, at least 1
+    """
+
+    def __init__(self, n_episodes: int, n_envs: int, max_length: int):
+        self.max_length = max_length
+        self.n_owed = n_episodes  # trajectories not yet started
+        self.n_recording = 0
+        self.recording = np.zeros(n_envs, dtype=bool)  # the environments whose current episode is in the batch
+        self._started_at = np.zeros(n_envs, dtype=np.int64)
+        self.start(np.ones(n_envs, dtype=bool), 0)
+
+    def start(self, fresh: np.ndarray, n_steps: int) -> None:
+        """Begin new episodes, recorded as long as trajectories are owed; whatever ran there before has ended.
+
+        :param fresh: environments that stand at the first step of an episode, bool ``[n_envs]``
+        :param n_steps: steps taken so far in this rollout
+        """
+        recorded = np.flatnonzero(fresh)[: self.n_owed]
+        self.n_owed -= len(recorded)
+        self.recording[fresh] = False
+        self.recording[recorded] = True
+        self._started_at[recorded] = n_steps
+        self._update_deadline()
+
+    def cut(self, n_steps: int) -> np.ndarray:
+        """Stop recording the episodes that have reached ``max_length``.
+
+        :param n_steps: steps taken so far in this rollout
+        :return: the environments whose episode was cut, bool ``[n_envs]``
+        """
+        outlasting = self.recording & (n_steps - self._started_at >= self.max_length)
+        self.recording &= ~outlasting
+        self._update_deadline()
+        return outlasting
+
+    def _update_deadline(self) -> None:
+        """Kept as plain numbers, since the rollout loop compares them at every step."""
+        started_at = self._started_at[self.recording]
+        self.n_recording = len(started_at)
+        self.deadline = int(started_at.min()) + self.max_length if self.n_recording else 0

@@ -1,0 +1,430 @@
+"""REINFORCE, as an algorithm of Stable-Baselines3."""
+
+import warnings
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
+from stable_baselines3.common.utils import explained_variance
+from stable_baselines3.common.vec_env import VecEnv
+from torch.nn import functional as F
+
+from sb3_reinforce.actors import Actor, agrees, environment_actions, mlp_actor, policy_actor, shifted
+from sb3_reinforce.baselines import BASELINES
+from sb3_reinforce.buffer import EpisodicRolloutBuffer
+from sb3_reinforce.estimator import entropy_loss, likelihood_ratio_loss, normalized
+from sb3_reinforce.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
+from sb3_reinforce.quota import EpisodeQuota
+
+SelfREINFORCE = TypeVar("SelfREINFORCE", bound="REINFORCE")
+
+#: Rows of rollout storage to begin with; storage doubles as needed.
+_INITIAL_ROWS = 128
+#: Without a horizon, an episode may last this many steps, or ``total_timesteps`` if that is more.
+_ENDLESS = 100_000
+RETURN_TYPES = ("trajectory", "reward_to_go")
+
+
+class REINFORCE(OnPolicyAlgorithm):
+    r"""REINFORCE: the likelihood-ratio policy gradient from m whole trajectories (Williams 1992).
+
+    .. math:: \hat g = \frac{1}{m} \sum_{i=1}^{m} \sum_{t} \nabla \log \pi_\theta(a_{i,t} \mid s_{i,t}) \, R(\tau_i)
+
+    By default exactly that: the full return of the trajectory, no baseline, summed over steps, averaged over
+    trajectories, not clipped. Each option that lowers the variance has a name below.
+
+    Paper: https://doi.org/10.1007/BF00992696
+
+    :param policy: The policy model to use (MlpPolicy, CnnPolicy, ...)
+    :param env: The environment to learn from (if registered in Gym, can be str)
+    :param learning_rate: The learning rate, it can be a function of the current progress remaining (from 1 to 0)
+    :param n_episodes: m, number of whole trajectories per update, at least 1
+    :param gamma: Discount factor, in (0, 1]
+    :param horizon: H, number of steps after which a trajectory is cut, at least 1; None: the environment ends it
+    :param return_type: What multiplies each ∇log π: "trajectory", the return R(τ) of the whole trajectory, or
+        "reward_to_go", the discounted sum Gₜ of the rewards from that step on
+    :param baseline: What is subtracted from it. None; "mean" of the m returns; "leave_one_out", the mean of the other
+        m-1 returns; "value", the policy's value network as fitted to earlier batches
+    :param normalize_advantage: Whether to shift and scale what multiplies ∇log π to mean 0 and deviation 1 over the
+        steps of the batch
+    :param ent_coef: Entropy coefficient for the loss calculation, at least 0
+    :param max_grad_norm: The maximum norm of the gradient, above 0; None: no clipping
+    :param batch_size: Number of steps per forward and backward pass, to bound memory; None: all at once. The
+        gradients are accumulated, so the update is the same
+    :param vf_coef: Value function coefficient for the loss calculation, at least 0 (baseline="value" only)
+    :param n_critic_updates: Number of gradient steps that fit the value network to each batch, after the policy's
+        step, at least 1 (baseline="value" only)
+    :param use_sde: Whether to use generalized State Dependent Exploration (gSDE) instead of action noise exploration
+    :param sde_sample_freq: Sample a new noise matrix every n steps when using gSDE; -1: only at the beginning of the
+        rollout. The estimate is exact only with 1, where the noise of different steps is independent
+    :param rollout_buffer_class: Rollout buffer class to use, a subclass of ``EpisodicRolloutBuffer``
+    :param rollout_buffer_kwargs: Keyword arguments to pass to the rollout buffer on creation
+    :param stats_window_size: Window size for the rollout logging, specifying the number of episodes to average the
+        reported success rate, mean episode length, and mean reward over
+    :param tensorboard_log: the log location for tensorboard (if None, no logging)
+    :param policy_kwargs: additional arguments to be passed to the policy on creation
+    :param verbose: Verbosity level: 0 for no output, 1 for info messages (such as device or wrappers used), 2 for
+        debug messages
+    :param seed: Seed for the pseudo random generators
+    :param device: Device (cpu, cuda, ...) on which the code should be run.
+        Setting it to auto, the code will be run on the GPU if possible.
+    :param _init_setup_model: Whether or not to build the network at the creation of the instance
+    :raises ValueError: if an argument is out of its range, or undefined in combination with another
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
+        "MlpPolicy": MlpPolicy,
+        "CnnPolicy": CnnPolicy,
+        "MultiInputPolicy": MultiInputPolicy,
+    }
+    rollout_buffer: EpisodicRolloutBuffer
+
+    def __init__(
+        self,
+        policy: str | type[ActorCriticPolicy],
+        env: GymEnv | str,
+        learning_rate: float | Schedule = 1e-3,
+        n_episodes: int = 16,
+        gamma: float = 0.99,
+        horizon: int | None = None,
+        return_type: str = "trajectory",
+        baseline: str | None = None,
+        normalize_advantage: bool = False,
+        ent_coef: float = 0.0,
+        max_grad_norm: float | None = None,
+        batch_size: int | None = None,
+        vf_coef: float = 0.5,
+        n_critic_updates: int = 5,
+        use_sde: bool = False,
+        sde_sample_freq: int = -1,
+        rollout_buffer_class: type[RolloutBuffer] | None = None,
+        rollout_buffer_kwargs: dict[str, Any] | None = None,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        policy_kwargs: dict[str, Any] | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: th.device | str = "auto",
+        _init_setup_model: bool = True,
+    ):
+        super().__init__(
+            policy,
+            env,
+            learning_rate=learning_rate,
+            n_steps=_INITIAL_ROWS,
+            gamma=gamma,
+            gae_lambda=1.0,
+            ent_coef=ent_coef,
+            vf_coef=vf_coef,
+            max_grad_norm=max_grad_norm,  # type: ignore[arg-type]
+            use_sde=use_sde,
+            sde_sample_freq=sde_sample_freq,
+            rollout_buffer_class=rollout_buffer_class,
+            rollout_buffer_kwargs=rollout_buffer_kwargs,
+            stats_window_size=stats_window_size,
+            tensorboard_log=tensorboard_log,
+            policy_kwargs=policy_kwargs,
+            verbose=verbose,
+            seed=seed,
+            device=device,
+            _init_setup_model=False,
+            supported_action_spaces=(spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary),
+        )
+        # Under their own names and unconverted, since load(path, **kwargs) writes them and calls _setup_model().
+        self.n_episodes = n_episodes
+        self.horizon = horizon
+        self.return_type = return_type
+        self.baseline = baseline
+        self.normalize_advantage = normalize_advantage
+        self.batch_size = batch_size
+        self.n_critic_updates = n_critic_updates
+        self._use_mlp_actor = False
+
+        if _init_setup_model:
+            self._setup_model()
+
+    def _setup_model(self) -> None:
+        self._check_arguments()
+        if self.rollout_buffer_class is None:
+            self.rollout_buffer_class = EpisodicRolloutBuffer
+        super()._setup_model()
+
+    def _check_arguments(self) -> None:
+        """Refuse what is out of range or undefined, before anything is built."""
+        for name in ("n_episodes", "horizon", "batch_size", "n_critic_updates"):
+            value = getattr(self, name)
+            optional = name in ("horizon", "batch_size")
+            allowed = (optional and value is None) or (isinstance(value, (int, np.integer)) and value >= 1)
+            _require(allowed, f"`{name}` must be {'None or ' * optional}an integer of at least 1", value)
+        for name in ("ent_coef", "vf_coef"):
+            _require(getattr(self, name) >= 0, f"`{name}` must be at least 0", getattr(self, name))
+        _require(0 < self.gamma <= 1, "`gamma` must be in (0, 1]", self.gamma)
+        _require(self.return_type in RETURN_TYPES, f"`return_type` must be one of {RETURN_TYPES}", self.return_type)
+        names = (None, *BASELINES, "value")
+        _require(self.baseline in names, f"`baseline` must be one of {names}", self.baseline)
+        norm = self.max_grad_norm
+        _require(norm is None or norm > 0, "`max_grad_norm` must be None or above 0", norm)
+        buffer_class = self.rollout_buffer_class
+        _require(
+            buffer_class is None or issubclass(buffer_class, EpisodicRolloutBuffer),
+            "`rollout_buffer_class` must be a subclass of EpisodicRolloutBuffer, which holds whole trajectories",
+            buffer_class,
+        )
+        if self.n_episodes == 1:
+            rule = "must be at least 2, or every weight is 0 or undefined, with"
+            _require(self.baseline not in BASELINES, f"`n_episodes` {rule} `baseline={self.baseline!r}`", 1)
+            # All steps of the one trajectory share R(τ), unless a value baseline differs from step to step.
+            same = self.return_type == "trajectory" and self.baseline != "value"
+            _require(not (self.normalize_advantage and same), f"`n_episodes` {rule} `normalize_advantage=True`", 1)
+        if self.use_sde and self.sde_sample_freq != 1:
+            warnings.warn(
+                "gSDE shares one noise matrix between steps, so the log-probability of a trajectory is not the sum over its "
+                "steps, and the gradient estimate is not exact. It is with `sde_sample_freq=1`.",
+                stacklevel=2,
+            )
+
+    def _setup_learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        reset_num_timesteps: bool = True,
+        tb_log_name: str = "run",
+        progress_bar: bool = False,
+    ) -> tuple[int, BaseCallback]:
+        total_timesteps, callback = super()._setup_learn(
+            total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
+        )
+        assert self._last_obs is not None
+        actor = mlp_actor(self.policy)
+        self._use_mlp_actor = actor is not None and agrees(actor, self.policy, self._last_obs)
+        if actor is not None and not self._use_mlp_actor:
+            warnings.warn(
+                "The policy does not do what its layers say; rollouts ask the policy itself, which is slower.", stacklevel=3
+            )
+        return total_timesteps, callback
+
+    def _make_actor(self) -> Actor:
+        """Made anew for each rollout, so that parameters that were replaced, not updated in place, are seen."""
+        actor = mlp_actor(self.policy) if self._use_mlp_actor else None
+        return actor or policy_actor(self.policy)
+
+    def collect_rollouts(
+        self,
+        env: VecEnv,
+        callback: BaseCallback,
+        rollout_buffer: RolloutBuffer,
+        n_rollout_steps: int,
+    ) -> bool:
+        """Collect m whole trajectories of the current policy, the first m that start.
+
+        Environments that wait for the last trajectory to end are still stepped, and these steps count in
+        ``num_timesteps``: ``rollout/unused_steps_fraction`` says how many.
+
+        :param env: The training environment
+        :param callback: Callback that will be called at each step (and at the beginning and end of the rollout)
+        :param rollout_buffer: Buffer to fill with the trajectories
+        :param n_rollout_steps: Not used; the number of trajectories ends a rollout
+        :return: True if all m trajectories were collected, False if the callback ended collection before
+        :raises ValueError: if an environment returns NaN or infinity, or does not end an episode
+        """
+        assert isinstance(rollout_buffer, EpisodicRolloutBuffer)
+        # Switch to eval mode (this affects batch norm / dropout)
+        self.policy.set_training_mode(False)
+        if not np.all(self._last_episode_starts):
+            self._last_obs = env.reset()  # type: ignore[assignment]
+        episode_starts = np.ones(env.num_envs, dtype=bool)
+        # Until this rollout is whole: whatever interrupts it leaves episodes unfinished, and the next one must reset.
+        self._last_episode_starts = ~episode_starts
+
+        act = self._make_actor()
+        bounded = environment_actions(self.policy)
+        quota = EpisodeQuota(self.n_episodes, env.num_envs, self.horizon or max(self._total_timesteps, _ENDLESS))
+        rollout_buffer.reset()
+        n_steps = 0
+        if self.use_sde:
+            self.policy.reset_noise(env.num_envs)
+        callback.on_rollout_start()
+
+        while quota.n_recording > 0:
+            if self.use_sde and self.sde_sample_freq > 0 and n_steps % self.sde_sample_freq == 0:
+                self.policy.reset_noise(env.num_envs)
+
+            actions = act(self._last_obs)  # type: ignore[arg-type]
+            clipped_actions = bounded(actions)
+            new_obs, rewards, dones, infos = env.step(clipped_actions)
+            self.num_timesteps += env.num_envs
+
+            # Give access to local variables
+            callback.update_locals(locals())
+            if not callback.on_step():
+                return False
+            n_steps += 1
+
+            rollout_buffer.add(self._last_obs, actions, rewards, episode_starts, recorded=quota.recording)  # type: ignore[arg-type]
+            self._last_obs = new_obs  # type: ignore[assignment]
+            episode_starts = dones
+
+            if dones.any() or n_steps == quota.deadline:
+                self._update_info_buffer(infos, dones)
+                quota.start(dones, n_steps)
+                cut = quota.cut(n_steps)
+                if self.horizon is None and cut.any():
+                    raise ValueError(
+                        f"An episode of environment {cut.argmax()} did not end within {quota.max_length} steps. REINFORCE "
+                        "needs whole episodes: pass `horizon=` or wrap the environment in `gymnasium.wrappers.TimeLimit`."
+                    )
+                if quota.n_recording == 0 and quota.n_owed > 0:
+                    # All were cut at the horizon: a VecEnv starts new episodes only by a reset of all environments.
+                    self._last_obs = env.reset()  # type: ignore[assignment]
+                    episode_starts = np.ones(env.num_envs, dtype=bool)
+                    quota.start(episode_starts, n_steps)
+
+        self._last_episode_starts = episode_starts
+        rollout_buffer.compute_returns_and_advantage()
+        n_used = rollout_buffer.lengths.sum()
+        self.logger.record("rollout/unused_steps_fraction", 1 - n_used / (n_steps * env.num_envs))
+        self.logger.record("rollout/buffer_mb", rollout_buffer.nbytes / 1e6)
+
+        callback.update_locals(locals())
+        callback.on_rollout_end()
+        return True
+
+    def train(self) -> None:
+        """Take one step along the likelihood-ratio gradient; then, with a value baseline, fit the value network.
+
+        :raises ValueError: if the gradient is not finite; the parameters are unchanged then
+        """
+        targets = self._targets()
+        baseline = self._baseline(targets)
+        weights = targets - baseline
+        if self.normalize_advantage:
+            weights = normalized(weights)
+
+        # Switch to train mode (this affects batch norm / dropout)
+        self.policy.set_training_mode(True)
+        self._update_learning_rate(self.policy.optimizer)
+        self._update_policy(weights)
+        if self.baseline == "value":
+            self.logger.record("train/explained_variance", explained_variance(baseline, targets))
+            self._fit_values(targets)
+
+        self._n_updates += 1
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        self.logger.record("train/n_episodes", len(self.rollout_buffer.lengths))
+        self.logger.record("train/return_mean", self.rollout_buffer.returns.mean())
+        self.logger.record("train/return_std", self.rollout_buffer.returns.std())
+        if hasattr(self.policy, "log_std"):
+            self.logger.record("train/std", th.exp(self.policy.log_std).mean().item())
+
+    def _targets(self) -> np.ndarray:
+        """What each ∇log π is multiplied with before a baseline is subtracted, float64 ``[M]``."""
+        buffer = self.rollout_buffer
+        if self.return_type == "reward_to_go":
+            return buffer.rewards_to_go
+        return np.repeat(buffer.returns, buffer.lengths)
+
+    def _baseline(self, targets: np.ndarray) -> np.ndarray:
+        """What is subtracted from the targets, float ``[M]``."""
+        buffer = self.rollout_buffer
+        if self.baseline is None:
+            return np.zeros_like(targets)
+        if self.baseline == "value":
+            return self._predict_values()
+        return np.repeat(BASELINES[self.baseline](buffer.returns), buffer.lengths)
+
+    def _predict_values(self) -> np.ndarray:
+        """V(s) of each step by the value network as it is, float32 ``[M]``."""
+        with th.no_grad():
+            parts = [self.policy.predict_values(part.observations) for part in self.rollout_buffer.get(self.batch_size)]
+        return th.cat(parts).flatten().cpu().numpy()
+
+    def _update_policy(self, weights: np.ndarray) -> None:
+        """One gradient step, accumulated over parts of ``batch_size`` steps.
+
+        :param weights: ψ of each step, float ``[M]``
+        """
+        buffer = self.rollout_buffer
+        psi = buffer.to_torch(weights.astype(np.float32))
+        policy_losses, entropy_losses = [], []
+        self.policy.optimizer.zero_grad()
+        for part in buffer.get(self.batch_size):
+            _, log_probs, entropy = self.policy.evaluate_actions(part.observations, part.actions)
+            policy_losses.append(likelihood_ratio_loss(log_probs, psi[part.steps], self.n_episodes))
+            entropy_losses.append(entropy_loss(log_probs, entropy, self.n_episodes))
+            (policy_losses[-1] + self.ent_coef * entropy_losses[-1]).backward()
+        grad_norm = self._step()
+
+        self.logger.record("train/policy_loss", sum(loss.item() for loss in policy_losses))
+        # As in SB3 the mean over steps, of which the loss is the sum.
+        per_step = self.n_episodes / len(weights)
+        self.logger.record("train/entropy_loss", sum(loss.item() for loss in entropy_losses) * per_step)
+        self.logger.record("train/grad_norm", grad_norm)
+
+    def _fit_values(self, targets: np.ndarray) -> None:
+        """Gradient steps of the value network towards the targets of this batch, for the batches to come.
+
+        :param targets: what the values predict, float ``[M]``
+        """
+        buffer = self.rollout_buffer
+        expected = buffer.to_torch(targets.astype(np.float32))
+        for _ in range(self.n_critic_updates):
+            value_loss = 0.0
+            self.policy.optimizer.zero_grad()
+            for part in buffer.get(self.batch_size):
+                values = self.policy.predict_values(part.observations).flatten()
+                loss = F.mse_loss(values, expected[part.steps], reduction="sum") / len(targets)
+                (self.vf_coef * loss).backward()
+                value_loss += loss.item()
+            self._step()
+        self.logger.record("train/value_loss", value_loss)
+
+    def _step(self) -> float:
+        """Step the optimizer along the accumulated gradient, clipped if asked.
+
+        :return: norm of the gradient before clipping
+        :raises ValueError: if it is not finite; no step is taken then
+        """
+        limit = np.inf if self.max_grad_norm is None else self.max_grad_norm
+        grad_norm = th.nn.utils.clip_grad_norm_(self.policy.parameters(), limit).item()
+        if not np.isfinite(grad_norm):
+            self.policy.optimizer.zero_grad()
+            raise ValueError(f"The gradient is not finite (norm {grad_norm}); the parameters were not updated.")
+        self.policy.optimizer.step()
+        return grad_norm
+
+    def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
+        """Never below 0, though whole trajectories overshoot ``total_timesteps``: a linear schedule would turn negative."""
+        super()._update_current_progress_remaining(min(num_timesteps, total_timesteps), total_timesteps)
+
+    def learn(
+        self: SelfREINFORCE,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 10,
+        tb_log_name: str = "REINFORCE",
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> SelfREINFORCE:
+        return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+
+    def predict(
+        self,
+        observation: np.ndarray | dict[str, np.ndarray],
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+        """As in SB3, and an action of a discrete space whose ``start`` is not 0 is one of that space."""
+        actions, state = super().predict(observation, state, episode_start, deterministic)
+        return shifted(actions, self.action_space), state
+
+
+def _require(condition: bool | np.bool, rule: str, value: object) -> None:
+    if not condition:
+        raise ValueError(f"{rule}, but it is {value!r}.")
