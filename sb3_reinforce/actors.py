@@ -39,9 +39,10 @@ _ArrayFunction = Callable[[np.ndarray], np.ndarray]
 def policy_actor(policy: ActorCriticPolicy) -> Actor:
     """Sample from the policy itself, without its value or log-probability where its class allows that.
 
-    :param policy: any actor-critic policy; one that overrides ``forward`` is asked through it, as SB3 does
+    :param policy: any actor-critic policy; one that overrides what leads to its distribution acts through ``forward``,
+        as in SB3
     """
-    overridden = type(policy).forward is not ActorCriticPolicy.forward
+    overridden = overrides(policy, "forward", "get_distribution", "extract_features")
 
     def act(obs: Observations) -> np.ndarray:
         with th.inference_mode():
@@ -59,17 +60,19 @@ def environment_actions(policy: ActorCriticPolicy) -> _ArrayFunction:
     do not start at 0: shifted.
     """
     space = policy.action_space
-    if not isinstance(space, spaces.Box):
-        return lambda actions: shifted(actions, space)
-    if policy.squash_output:
-        return policy.unscale_action
-    return lambda actions: np.clip(actions, space.low, space.high)
-
-
-def shifted(actions: np.ndarray, space: spaces.Space[Any]) -> np.ndarray:
-    """Actions counted from 0, as SB3's distributions have them, counted from the ``start`` of their space."""
+    if isinstance(space, spaces.Box):
+        if policy.squash_output:
+            return policy.unscale_action
+        return lambda actions: np.clip(actions, space.low, space.high)
     start = getattr(space, "start", 0)
-    return actions + start if np.any(start) else actions
+    if np.any(start):
+        return lambda actions: actions + start
+    return _identity
+
+
+def overrides(policy: ActorCriticPolicy, *names: str) -> bool:
+    """Whether the policy's class has its own method of any of these names, in place of SB3's."""
+    return any(getattr(type(policy), name) is not getattr(ActorCriticPolicy, name) for name in names)
 
 
 class MlpActor:
@@ -109,7 +112,7 @@ def mlp_actor(policy: ActorCriticPolicy) -> MlpActor | None:
 
     :param policy: any actor-critic policy
     """
-    if any(getattr(type(policy), name) is not getattr(ActorCriticPolicy, name) for name in _SAMPLING_METHODS):
+    if overrides(policy, "forward", "get_distribution", "_get_action_dist_from_latent", "extract_features"):
         return None
     if any(p.device.type != "cpu" or p.dtype != th.float32 for p in policy.parameters()):
         return None
@@ -119,10 +122,6 @@ def mlp_actor(policy: ActorCriticPolicy) -> MlpActor | None:
     if encode is None or layers is None or sample is None:
         return None
     return MlpActor(encode, layers, sample)
-
-
-#: What a policy must not override for the numpy actor to know what it does.
-_SAMPLING_METHODS = ("forward", "get_distribution", "_get_action_dist_from_latent", "extract_features")
 
 
 def agrees(actor: MlpActor, policy: ActorCriticPolicy, obs: Observations) -> bool:

@@ -56,6 +56,8 @@ class EpisodicRolloutBuffer(RolloutBuffer):
     """R(τ) of each trajectory, float64 ``[m]``."""
     rewards_to_go: np.ndarray
     """Gₜ of each step, float64 ``[M]``."""
+    last_observations: dict[int, Observations]
+    """s_H of trajectories that were cut, by their last step's index in the batch of M steps."""
 
     def __init__(
         self,
@@ -77,6 +79,7 @@ class EpisodicRolloutBuffer(RolloutBuffer):
         self.pos = 0
         self.full = False
         self._n_checked = 0
+        self._cut_at: dict[int, Observations] = {}
 
     def _allocate(self) -> None:
         rows = (self.buffer_size, self.n_envs)
@@ -129,6 +132,14 @@ class EpisodicRolloutBuffer(RolloutBuffer):
         self.recorded[self.pos] = recorded
         self.pos += 1
 
+    def add_last_observations(self, observations: dict[int, Observations]) -> None:
+        """Keep what was observed after the step just added, where that was the last of a trajectory cut there.
+
+        :param observations: s_H, by the index of the environment
+        """
+        for env, obs in observations.items():
+            self._cut_at[(self.pos - 1) * self.n_envs + env] = obs
+
     def _grow(self) -> None:
         """Double the number of rows."""
         self._check_finite()
@@ -172,7 +183,7 @@ class EpisodicRolloutBuffer(RolloutBuffer):
         self._n_checked = self.pos
 
     def compute_returns_and_advantage(self, last_values: th.Tensor | None = None, dones: np.ndarray | None = None) -> None:
-        """Order the batch by trajectory and compute ``lengths``, ``returns`` and ``rewards_to_go``.
+        """Order the batch by trajectory and compute its ``lengths``, ``returns`` and ``rewards_to_go``.
 
         :param last_values: not used; a whole trajectory needs no value to stand for its rest
         :param dones: not used, likewise
@@ -187,6 +198,8 @@ class EpisodicRolloutBuffer(RolloutBuffer):
         self.lengths = np.diff(starts, append=len(rewards))
         self.returns = trajectory_returns(rewards, self.lengths, self.gamma)
         self.rewards_to_go = rewards_to_go(rewards, self.lengths, self.gamma)
+        lasts = np.cumsum(self.lengths) - 1
+        self.last_observations = {int(step): self._cut_at[at] for step in lasts if (at := self._order[step]) in self._cut_at}
         self.full = True
 
     def get(  # type: ignore[override]

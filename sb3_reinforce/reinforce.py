@@ -7,7 +7,7 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import RolloutBuffer
-from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.callbacks import BaseCallback, ConvertCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
@@ -15,12 +15,14 @@ from stable_baselines3.common.utils import explained_variance
 from stable_baselines3.common.vec_env import VecEnv
 from torch.nn import functional as F
 
-from sb3_reinforce.actors import Actor, agrees, environment_actions, mlp_actor, policy_actor, shifted
+from sb3_reinforce.actors import Actor, agrees, environment_actions, mlp_actor, overrides, policy_actor
 from sb3_reinforce.baselines import BASELINES
-from sb3_reinforce.buffer import EpisodicRolloutBuffer
+from sb3_reinforce.buffer import EpisodicRolloutBuffer, EpisodicRolloutBufferSamples, Observations
+from sb3_reinforce.callbacks import BoundedProgressBarCallback
 from sb3_reinforce.estimator import entropy_loss, likelihood_ratio_loss, normalized
 from sb3_reinforce.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
 from sb3_reinforce.quota import EpisodeQuota
+from sb3_reinforce.returns import rewards_to_go, trajectory_returns
 
 SelfREINFORCE = TypeVar("SelfREINFORCE", bound="REINFORCE")
 
@@ -60,6 +62,8 @@ class REINFORCE(OnPolicyAlgorithm):
     :param vf_coef: Value function coefficient for the loss calculation, at least 0 (baseline="value" only)
     :param n_critic_updates: Number of gradient steps that fit the value network to each batch, after the policy's
         step, at least 1 (baseline="value" only)
+    :param bootstrap_truncated: Whether to add γᴴV(s_H) to the return of a trajectory that a time limit or the horizon
+        cut, as if it went on (Pardo et al. 2018; baseline="value" only). Off, R(τ) is what the environment paid
     :param use_sde: Whether to use generalized State Dependent Exploration (gSDE) instead of action noise exploration
     :param sde_sample_freq: Sample a new noise matrix every n steps when using gSDE; -1: only at the beginning of the
         rollout. The estimate is exact only with 1, where the noise of different steps is independent
@@ -101,6 +105,7 @@ class REINFORCE(OnPolicyAlgorithm):
         batch_size: int | None = None,
         vf_coef: float = 0.5,
         n_critic_updates: int = 5,
+        bootstrap_truncated: bool = False,
         use_sde: bool = False,
         sde_sample_freq: int = -1,
         rollout_buffer_class: type[RolloutBuffer] | None = None,
@@ -144,6 +149,7 @@ class REINFORCE(OnPolicyAlgorithm):
         self.normalize_advantage = normalize_advantage
         self.batch_size = batch_size
         self.n_critic_updates = n_critic_updates
+        self.bootstrap_truncated = bootstrap_truncated
         self._use_mlp_actor = False
 
         if _init_setup_model:
@@ -168,6 +174,8 @@ class REINFORCE(OnPolicyAlgorithm):
         _require(self.return_type in RETURN_TYPES, f"`return_type` must be one of {RETURN_TYPES}", self.return_type)
         names = (None, *BASELINES, "value")
         _require(self.baseline in names, f"`baseline` must be one of {names}", self.baseline)
+        needs_value = self.bootstrap_truncated and self.baseline != "value"
+        _require(not needs_value, '`baseline` must be "value" with `bootstrap_truncated=True`', self.baseline)
         norm = self.max_grad_norm
         _require(norm is None or norm > 0, "`max_grad_norm` must be None or above 0", norm)
         buffer_class = self.rollout_buffer_class
@@ -272,6 +280,7 @@ class REINFORCE(OnPolicyAlgorithm):
 
             if dones.any() or n_steps == quota.deadline:
                 self._update_info_buffer(infos, dones)
+                ended = quota.recording & dones
                 quota.start(dones, n_steps)
                 cut = quota.cut(n_steps)
                 if self.horizon is None and cut.any():
@@ -279,6 +288,8 @@ class REINFORCE(OnPolicyAlgorithm):
                         f"An episode of environment {cut.argmax()} did not end within {quota.max_length} steps. REINFORCE "
                         "needs whole episodes: pass `horizon=` or wrap the environment in `gymnasium.wrappers.TimeLimit`."
                     )
+                if self.bootstrap_truncated:
+                    rollout_buffer.add_last_observations(truncated_at(ended, cut, infos, new_obs))  # type: ignore[arg-type]
                 if quota.n_recording == 0 and quota.n_owed > 0:
                     # All were cut at the horizon: a VecEnv starts new episodes only by a reset of all environments.
                     self._last_obs = env.reset()  # type: ignore[assignment]
@@ -325,9 +336,20 @@ class REINFORCE(OnPolicyAlgorithm):
     def _targets(self) -> np.ndarray:
         """What each ∇log π is multiplied with before a baseline is subtracted, float64 ``[M]``."""
         buffer = self.rollout_buffer
-        if self.return_type == "reward_to_go":
-            return buffer.rewards_to_go
-        return np.repeat(buffer.returns, buffer.lengths)
+        returns, to_go = buffer.returns, buffer.rewards_to_go
+        if self.bootstrap_truncated:
+            rest = self._values_of_the_rest()
+            returns = returns + trajectory_returns(rest, buffer.lengths, self.gamma)
+            to_go = to_go + rewards_to_go(rest, buffer.lengths, self.gamma)
+        return to_go if self.return_type == "reward_to_go" else np.repeat(returns, buffer.lengths)
+
+    def _values_of_the_rest(self) -> np.ndarray:
+        """γV(s_H) at the last step of each trajectory that was cut, as if it were a reward, 0 elsewhere; float64 ``[M]``."""
+        rest = np.zeros(len(self.rollout_buffer.rewards_to_go))
+        with th.no_grad():
+            for step, obs in self.rollout_buffer.last_observations.items():
+                rest[step] = self.gamma * self.policy.predict_values(self.policy.obs_to_tensor(obs)[0]).item()
+        return rest
 
     def _baseline(self, targets: np.ndarray) -> np.ndarray:
         """What is subtracted from the targets, float ``[M]``."""
@@ -354,7 +376,7 @@ class REINFORCE(OnPolicyAlgorithm):
         policy_losses, entropy_losses = [], []
         self.policy.optimizer.zero_grad()
         for part in buffer.get(self.batch_size):
-            _, log_probs, entropy = self.policy.evaluate_actions(part.observations, part.actions)
+            log_probs, entropy = self._evaluate(part)
             policy_losses.append(likelihood_ratio_loss(log_probs, psi[part.steps], self.n_episodes))
             entropy_losses.append(entropy_loss(log_probs, entropy, self.n_episodes))
             (policy_losses[-1] + self.ent_coef * entropy_losses[-1]).backward()
@@ -365,6 +387,14 @@ class REINFORCE(OnPolicyAlgorithm):
         per_step = self.n_episodes / len(weights)
         self.logger.record("train/entropy_loss", sum(loss.item() for loss in entropy_losses) * per_step)
         self.logger.record("train/grad_norm", grad_norm)
+
+    def _evaluate(self, part: EpisodicRolloutBufferSamples) -> tuple[th.Tensor, th.Tensor | None]:
+        """log π of each action taken and the policy's entropy there, float ``[B]``, without V where that can be spared."""
+        if overrides(self.policy, "evaluate_actions", "get_distribution", "extract_features"):
+            _, log_probs, entropy = self.policy.evaluate_actions(part.observations, part.actions)
+            return log_probs, entropy
+        distribution = self.policy.get_distribution(part.observations)
+        return distribution.log_prob(part.actions), distribution.entropy()
 
     def _fit_values(self, targets: np.ndarray) -> None:
         """Gradient steps of the value network towards the targets of this batch, for the batches to come.
@@ -398,6 +428,13 @@ class REINFORCE(OnPolicyAlgorithm):
         self.policy.optimizer.step()
         return grad_norm
 
+    def _init_callback(self, callback: MaybeCallback, progress_bar: bool = False) -> BaseCallback:
+        if progress_bar:
+            given = callback if isinstance(callback, list) else [callback]
+            callbacks = [each if isinstance(each, BaseCallback) else ConvertCallback(each) for each in given]
+            callback = [*callbacks, BoundedProgressBarCallback()]
+        return super()._init_callback(callback)
+
     def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
         """Never below 0, though whole trajectories overshoot ``total_timesteps``: a linear schedule would turn negative."""
         super()._update_current_progress_remaining(min(num_timesteps, total_timesteps), total_timesteps)
@@ -422,7 +459,28 @@ class REINFORCE(OnPolicyAlgorithm):
     ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
         """As in SB3, and an action of a discrete space whose ``start`` is not 0 is one of that space."""
         actions, state = super().predict(observation, state, episode_start, deterministic)
-        return shifted(actions, self.action_space), state
+        start = getattr(self.action_space, "start", 0)
+        return (np.asarray(actions + start) if np.any(start) else actions), state
+
+
+def truncated_at(
+    ended: np.ndarray, cut: np.ndarray, infos: list[dict[str, Any]], new_obs: Observations
+) -> dict[int, Observations]:
+    """The last observation s_H of each trajectory that a time limit or the horizon cut, by environment.
+
+    :param ended: environments whose recorded episode the environment ended, bool ``[n_envs]``
+    :param cut: environments whose recorded episode the horizon cut, bool ``[n_envs]``
+    :param infos: what the vectorised environment said of this step
+    :param new_obs: the observations after it, those of new episodes where one ended
+    """
+    observations: dict[int, Observations] = {}
+    for index in map(int, np.flatnonzero(ended)):
+        if infos[index].get("TimeLimit.truncated", False):
+            observations[index] = infos[index]["terminal_observation"]
+    for index in map(int, np.flatnonzero(cut)):
+        going_on = {key: obs[index] for key, obs in new_obs.items()} if isinstance(new_obs, dict) else new_obs[index]
+        observations[index] = going_on
+    return observations
 
 
 def _require(condition: bool | np.bool, rule: str, value: object) -> None:

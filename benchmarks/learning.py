@@ -1,0 +1,167 @@
+"""Train algorithms on environments with several seeds through RL Zoo's own pipeline, and record the results.
+
+    python benchmarks/learning.py --algo reinforce a2c ppo --env CartPole-v1 --seeds 10
+
+REINFORCE takes this project's hyperparameters, ``reinforce_textbook`` the pure estimator, every other algorithm RL
+Zoo's own. Each run adds, when it is whole, one row to ``learning.csv`` (the evaluation of its last model) and its
+training curve to ``learning_curves.csv``; a run that has its row is not run again, so an interrupted sweep goes on where
+it stopped. Runs go in parallel, one torch thread each.
+"""
+
+import argparse
+import csv
+import os
+import platform
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from itertools import product
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pandas as pd
+from runs import evaluate_last_model, latest_run, training_curve
+
+from sb3_reinforce.zoo import hyperparams_file
+
+Run = tuple[str, str, int, int]
+RESULTS = Path(__file__).parent / "results"
+FINAL_EPISODES = 20
+#: What stands for an algorithm on the command line and in the CSV, if it is not RL Zoo's name for it.
+VARIANTS = {"reinforce_textbook": ("reinforce", "reinforce_textbook.yml")}
+#: What tells runs apart. A budget of 0 steps leaves the number to the hyperparameters.
+RUN = ["algo", "env", "seed", "budget"]
+#: Steps and seconds are those of all training; seconds_to_threshold those until the mean of the last 20 training
+#: returns reached the environment's reward threshold, empty if it never did.
+RESULT = [*RUN, "steps", "seconds", "return_mean", "return_std", "n_episodes", "steps_to_threshold", "seconds_to_threshold"]
+PROVENANCE = ["commit", "versions", "cpu", "command"]
+CURVE = [*RUN, "steps", "seconds", "return_mean", "n_episodes"]
+
+
+def command(label: str, env_id: str, seed: int, budget: int, logs: Path) -> list[str]:
+    """The RL Zoo command of one run; a budget of 0 leaves the number of steps to the hyperparameters."""
+    algo, conf = VARIANTS.get(label, (label, None))
+    words = [sys.executable, "-m", "sb3_reinforce.zoo", "train", "--algo", algo, "--env", env_id, "--seed", str(seed)]
+    words += ["-f", str(logs), "--eval-freq", "-1", "--num-threads", "1", "--verbose", "0", "--device", "cpu"]
+    if budget:
+        words += ["-n", str(budget)]
+    if conf:
+        words += ["--conf-file", str(hyperparams_file(conf))]
+    return words
+
+
+def printable(words: list[str]) -> str:
+    """The same command as a user types it."""
+    words = [Path(word).name if word.endswith(".yml") else word for word in words]
+    at = words.index("-f")
+    return " ".join(["sb3-reinforce", *words[3:at], *words[at + 2 :]])
+
+
+def cpu_model() -> str:
+    info = Path("/proc/cpuinfo")
+    names = (
+        [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        if info.exists()
+        else []
+    )
+    return names[0] if names else platform.processor()
+
+
+def provenance(words: list[str]) -> dict[str, str]:
+    names = ("sb3_reinforce", "stable_baselines3", "sb3_contrib", "rl_zoo3", "torch", "gymnasium", "numpy")
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=RESULTS
+    ).stdout.strip()
+    versions = " ".join(f"{name}={version(name)}" for name in ("python", *names) if name != "python")
+    return {
+        "commit": commit,
+        "versions": f"python={platform.python_version()} {versions}",
+        "cpu": f"{cpu_model()} x{os.cpu_count()}",
+        "command": printable(words),
+    }
+
+
+def to_threshold(curve: pd.DataFrame, env_id: str) -> dict[str, float]:
+    """When the mean of the last 20 training returns first reached the environment's threshold; empty if never."""
+    threshold = gym.spec(env_id).reward_threshold
+    reached = curve[curve["return"].rolling(20).mean() >= (np.inf if threshold is None else threshold)]
+    return {f"{name}_to_threshold": reached[name].iloc[0] for name in ("steps", "seconds") if len(reached)}
+
+
+def train_and_evaluate(run: Run, log_root: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """One run: the row of its last model's evaluation, and the rows of its training curve, at most 50."""
+    label, env_id, *_ = run
+    algo = VARIANTS.get(label, (label,))[0]
+    logs = log_root / "-".join(map(str, run))
+    words = command(*run, logs)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    subprocess.run(words, check=True, env=environment, stdout=subprocess.DEVNULL)
+
+    folder = latest_run(str(logs), algo, env_id)
+    curve = training_curve(folder)
+    returns = evaluate_last_model(folder, algo, env_id, FINAL_EPISODES)
+    key = dict(zip(RUN, run, strict=True))
+    result = {
+        **key,
+        "steps": curve["steps"].iloc[-1],
+        "seconds": curve["seconds"].iloc[-1],
+        "return_mean": returns.mean(),
+        "return_std": returns.std(),
+        "n_episodes": len(returns),
+        **to_threshold(curve, env_id),
+        **provenance(words),
+    }
+    points = [
+        {**key, **part[["steps", "seconds"]].iloc[-1], "return_mean": part["return"].mean(), "n_episodes": len(part)}
+        for _, part in curve.groupby(pd.cut(curve["steps"], min(50, len(curve))), observed=True)
+    ]
+    return result, points
+
+
+def append(path: Path, columns: list[str], rows: list[dict[str, Any]]) -> None:
+    new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        if new:
+            writer.writeheader()
+        for row in rows:
+            writer.writerow({k: round(v, 4) if isinstance(v, (float, np.floating)) else v for k, v in row.items()})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--algo", nargs="+", default=["reinforce"], help="RL Zoo's names, or reinforce_textbook")
+    parser.add_argument("--env", nargs="+", default=["CartPole-v1"])
+    parser.add_argument("--seeds", type=int, default=10, help="seeds 0 to this, exclusive")
+    parser.add_argument("-n", "--n-timesteps", type=int, default=0, help="0: as the hyperparameters say")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time")
+    parser.add_argument("--out", type=Path, default=RESULTS / "learning.csv")
+    parser.add_argument("--logs", type=Path, default=Path("logs/learning"), help="where RL Zoo keeps the runs")
+    args = parser.parse_args()
+
+    curves = args.out.with_name(f"{args.out.stem}_curves.csv")
+    done = set(pd.read_csv(args.out)[RUN].itertuples(index=False, name=None)) if args.out.exists() else set()
+    runs = list(product(args.algo, args.env, range(args.seeds), [args.n_timesteps]))
+    due = [run for run in runs if run not in done]
+    print(f"{len(due)} runs to do, {len(runs) - len(due)} done before")
+    lock = Lock()
+
+    def do(run: Run) -> None:
+        result, points = train_and_evaluate(run, args.logs)
+        with lock:
+            append(curves, CURVE, points)
+            append(args.out, [*RESULT, *PROVENANCE], [result])  # last, since this row says that the run is whole
+        print(
+            f"{run}: return {result['return_mean']:.1f} after {result['steps']} steps, {result['seconds']:.1f} s", flush=True
+        )
+
+    with ThreadPoolExecutor(args.jobs) as pool:
+        list(pool.map(do, due))
+
+
+if __name__ == "__main__":
+    main()
