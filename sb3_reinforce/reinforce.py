@@ -178,12 +178,6 @@ class REINFORCE(OnPolicyAlgorithm):
         _require(not needs_value, '`baseline` must be "value" with `bootstrap_truncated=True`', self.baseline)
         norm = self.max_grad_norm
         _require(norm is None or norm > 0, "`max_grad_norm` must be None or above 0", norm)
-        buffer_class = self.rollout_buffer_class
-        _require(
-            buffer_class is None or issubclass(buffer_class, EpisodicRolloutBuffer),
-            "`rollout_buffer_class` must be a subclass of EpisodicRolloutBuffer, which holds whole trajectories",
-            buffer_class,
-        )
         if self.n_episodes == 1:
             rule = "must be at least 2, or every weight is 0 or undefined, with"
             _require(self.baseline not in BASELINES, f"`n_episodes` {rule} `baseline={self.baseline!r}`", 1)
@@ -194,7 +188,7 @@ class REINFORCE(OnPolicyAlgorithm):
             warnings.warn(
                 "gSDE shares one noise matrix between steps, so the log-probability of a trajectory is not the sum over its "
                 "steps, and the gradient estimate is not exact. It is with `sde_sample_freq=1`.",
-                stacklevel=2,
+                stacklevel=4,
             )
 
     def _setup_learn(
@@ -205,6 +199,11 @@ class REINFORCE(OnPolicyAlgorithm):
         tb_log_name: str = "run",
         progress_bar: bool = False,
     ) -> tuple[int, BaseCallback]:
+        _require(
+            isinstance(self.rollout_buffer, EpisodicRolloutBuffer),
+            "`rollout_buffer_class` must be a subclass of EpisodicRolloutBuffer, which holds whole trajectories",
+            self.rollout_buffer_class,
+        )
         total_timesteps, callback = super()._setup_learn(
             total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
         )
@@ -373,19 +372,20 @@ class REINFORCE(OnPolicyAlgorithm):
         """
         buffer = self.rollout_buffer
         psi = buffer.to_torch(weights.astype(np.float32))
-        policy_losses, entropy_losses = [], []
+        policy_loss, mean_entropy = 0.0, 0.0
         self.policy.optimizer.zero_grad()
         for part in buffer.get(self.batch_size):
             log_probs, entropy = self._evaluate(part)
-            policy_losses.append(likelihood_ratio_loss(log_probs, psi[part.steps], self.n_episodes))
-            entropy_losses.append(entropy_loss(log_probs, entropy, self.n_episodes))
-            (policy_losses[-1] + self.ent_coef * entropy_losses[-1]).backward()
+            loss = likelihood_ratio_loss(log_probs, psi[part.steps], self.n_episodes)
+            bonus = entropy_loss(log_probs, entropy, self.n_episodes)
+            # Without a bonus, spare the backward pass through what is only logged.
+            (loss + self.ent_coef * bonus if self.ent_coef > 0 else loss).backward()
+            policy_loss += loss.item()
+            mean_entropy -= bonus.item() * self.n_episodes / len(weights)
         grad_norm = self._step()
 
-        self.logger.record("train/policy_loss", sum(loss.item() for loss in policy_losses))
-        # As in SB3 the mean over steps, of which the loss is the sum.
-        per_step = self.n_episodes / len(weights)
-        self.logger.record("train/entropy_loss", sum(loss.item() for loss in entropy_losses) * per_step)
+        self.logger.record("train/policy_loss", policy_loss)
+        self.logger.record("train/entropy_loss", -mean_entropy)  # as in SB3, the mean over steps
         self.logger.record("train/grad_norm", grad_norm)
 
     def _evaluate(self, part: EpisodicRolloutBufferSamples) -> tuple[th.Tensor, th.Tensor | None]:
