@@ -1,0 +1,72 @@
+"""The space that RL Zoo's ``--optimize-hyperparameters`` searches for REINFORCE.
+
+A trial holds what its sampler finds easiest to search (1 - γ on a log scale, m as a power of two, networks by name);
+``convert`` makes arguments of ``REINFORCE`` of it. RL Zoo converts again when ``--trial-id`` reads a trial back, so all
+that an argument depends on is in the trial. Combinations that ``REINFORCE`` refuses are left out of the space: RL Zoo
+builds the model where an error ends the whole study.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from sb3_reinforce.baselines import BASELINES
+from sb3_reinforce.reinforce import RETURN_TYPES
+
+if TYPE_CHECKING:  # importing Optuna is left to RL Zoo
+    import optuna
+
+_LAYERS = {"tiny": [64], "small": [64, 64], "medium": [256, 256]}
+_ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU}
+
+
+def sample(trial: optuna.Trial, n_actions: int, n_envs: int, additional_args: dict[str, Any]) -> dict[str, Any]:
+    """One point of the space, as arguments of ``REINFORCE``.
+
+    :param trial: where the point is drawn from and recorded
+    :param n_actions: number of dimensions of a Box action space, 0 for any other space
+    :param n_envs: not used; REINFORCE's batch does not depend on it
+    :param additional_args: not used; RL Zoo's settings of off-policy algorithms
+    """
+    params = {
+        "learning_rate": trial.suggest_float("learning_rate", 1e-4, 5e-2, log=True),
+        "one_minus_gamma": trial.suggest_float("one_minus_gamma", 1e-4, 0.03, log=True),
+        "n_episodes_pow": trial.suggest_int("n_episodes_pow", 1, 6),
+        "return_type": trial.suggest_categorical("return_type", RETURN_TYPES),
+        "baseline": trial.suggest_categorical("baseline", [None, *BASELINES, "value"]),
+        "normalize_advantage": trial.suggest_categorical("normalize_advantage", [False, True]),
+        "ent_coef": trial.suggest_float("ent_coef", 1e-8, 0.1, log=True),
+        "max_grad_norm": trial.suggest_categorical("max_grad_norm", [None, 0.5, 5.0, 50.0]),
+        # Without effect but with baseline="value"; drawn always, since TPE models only what all trials share.
+        "n_critic_updates": trial.suggest_int("n_critic_updates", 1, 20, log=True),
+        "bootstrap_truncated": trial.suggest_categorical("bootstrap_truncated", [False, True]),
+        "net_arch": trial.suggest_categorical("net_arch", list(_LAYERS)),
+        "activation_fn": trial.suggest_categorical("activation_fn", list(_ACTIVATIONS)),
+    }
+    if n_actions > 0:
+        params["log_std_init"] = trial.suggest_float("log_std_init", -2.0, 0.5)
+    arguments = convert(params)
+    for name in ("gamma", "n_episodes"):
+        trial.set_user_attr(name, arguments[name])
+    return arguments
+
+
+def convert(sampled_params: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of ``REINFORCE`` from the parameters of a trial.
+
+    :param sampled_params: ``trial.params`` of a trial that ``sample`` has drawn
+    """
+    arguments = dict(sampled_params)
+    arguments["gamma"] = 1 - arguments.pop("one_minus_gamma")
+    arguments["n_episodes"] = 2 ** arguments.pop("n_episodes_pow")
+    arguments["bootstrap_truncated"] = arguments["bootstrap_truncated"] and arguments["baseline"] == "value"
+    layers = _LAYERS[arguments.pop("net_arch")]
+    policy_kwargs: dict[str, Any] = {
+        "net_arch": {"pi": layers, "vf": layers},
+        "activation_fn": _ACTIVATIONS[arguments.pop("activation_fn")],
+    }
+    if "log_std_init" in arguments:
+        policy_kwargs["log_std_init"] = arguments.pop("log_std_init")
+    return {**arguments, "policy_kwargs": policy_kwargs}

@@ -1,0 +1,437 @@
+"""Both ways to choose actions sample from the policy's own distribution, and the fast one knows when it cannot."""
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch as th
+from envs import BanditEnv, vectorized
+from gymnasium import spaces
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.torch_layers import FlattenExtractor, MlpExtractor
+from stable_baselines3.common.utils import set_random_seed
+from torch import nn
+
+from sb3_reinforce import REINFORCE, CnnPolicy, MlpPolicy, MultiInputPolicy
+from sb3_reinforce import reinforce as reinforce_module
+from sb3_reinforce.actors import agrees, environment_actions, mlp_actor, policy_actor
+
+BOX = spaces.Box(-1, 1, (3,), np.float32)
+IMAGE = spaces.Box(0, 255, (1, 36, 36), np.uint8)
+FLAT_SPACES = {
+    "box": BOX,
+    "box 2-d float64": spaces.Box(-1, 1, (2, 2), np.float64),
+    "discrete": spaces.Discrete(4),
+    "multi-discrete": spaces.MultiDiscrete([2, 3]),
+    "multi-binary": spaces.MultiBinary(3),
+}
+OBSERVATION_SPACES = {**FLAT_SPACES, "dict": spaces.Dict({key.replace(" ", "_"): s for key, s in FLAT_SPACES.items()})}
+ACTION_SPACES = {
+    "discrete": spaces.Discrete(3),
+    "multi-discrete": spaces.MultiDiscrete([2, 3]),
+    "multi-binary": spaces.MultiBinary(2),
+    "box": spaces.Box(-1, 1, (2,), np.float32),
+    "box 2-d": spaces.Box(-1, 1, (2, 3), np.float32),
+}
+ACTIVATIONS = [
+    nn.Tanh,
+    nn.ReLU,
+    nn.ELU,
+    nn.LeakyReLU,
+    nn.GELU,
+    nn.SiLU,
+    nn.Sigmoid,
+    nn.Identity,
+    nn.Softplus,
+    nn.Hardtanh,
+    nn.PReLU,
+]
+
+
+def make_policy(
+    observation_space: spaces.Space[Any] = BOX,
+    action_space: spaces.Space[Any] = ACTION_SPACES["discrete"],
+    policy_class: type[ActorCriticPolicy] | None = None,
+    **kwargs: Any,
+) -> ActorCriticPolicy:
+    """A small policy, of torch's own initial weights: SB3's make all biases 0 and all actions nearly equally likely."""
+    if policy_class is None:
+        policy_class = MultiInputPolicy if isinstance(observation_space, spaces.Dict) else MlpPolicy
+    arguments = {"net_arch": [8], "ortho_init": False, "log_std_init": -0.5, **kwargs}
+    return policy_class(observation_space, action_space, lambda _: 0.1, **arguments)
+
+
+def drawn(space: spaces.Space[Any], n_envs: int = 3) -> Any:
+    """Observations as a VecEnv stacks them, ``[n_envs, ...]``."""
+    space.seed(0)
+    samples = [space.sample() for _ in range(n_envs)]
+    if isinstance(space, spaces.Dict):
+        return {key: np.stack([sample[key] for sample in samples]) for key in space}
+    return np.stack(samples)
+
+
+def tensors(obs: Any) -> Any:
+    return {key: th.as_tensor(each) for key, each in obs.items()} if isinstance(obs, dict) else th.as_tensor(obs)
+
+
+def step(policy: ActorCriticPolicy, obs: Any, actions: np.ndarray) -> None:
+    """One step of the policy's optimizer, along the gradient of the log-probability of these actions."""
+    tensor = th.as_tensor(actions)
+    if not isinstance(policy.action_space, spaces.Discrete):
+        tensor = tensor.flatten(1)
+    policy.evaluate_actions(tensors(obs), tensor)[1].sum().backward()
+    policy.optimizer.step()
+
+
+@pytest.mark.parametrize("action_space", ACTION_SPACES.values(), ids=ACTION_SPACES)
+@pytest.mark.parametrize("observation_space", OBSERVATION_SPACES.values(), ids=OBSERVATION_SPACES)
+def test_numpy_and_policy_agree(observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> None:
+    """For every net and activation, and still after an optimizer step, which the views of the parameters follow."""
+    obs = drawn(observation_space)
+    for net_arch, activation_fn in [([], nn.Tanh), *itertools.product(([8], {"pi": [8, 8], "vf": [4]}), ACTIVATIONS)]:
+        case = f"{net_arch}, {activation_fn.__name__}"
+        policy = make_policy(
+            observation_space, action_space, net_arch=net_arch, activation_fn=activation_fn, optimizer_class=th.optim.SGD
+        )
+        actor = mlp_actor(policy)
+        assert actor is not None, case
+        assert agrees(actor, policy, obs), case
+        before = actor.outputs(obs)
+        step(policy, obs, actor(obs))
+        assert np.abs(actor.outputs(obs) - before).max() > 0.001, case  # more than a hundred times what `agrees` tolerates
+        assert agrees(actor, policy, obs), case
+
+
+@pytest.mark.parametrize("optimizer_class", [th.optim.Adam, th.optim.AdamW, th.optim.RMSprop, th.optim.SGD])
+def test_parameters_are_followed(optimizer_class: type[th.optim.Optimizer]) -> None:
+    """The usual optimizers, and loading parameters, write in place; the actor need not be told."""
+    policy = make_policy(optimizer_class=optimizer_class)
+    actor = mlp_actor(policy)
+    assert actor is not None
+    obs = drawn(BOX)
+    saved = {name: parameter.clone() for name, parameter in policy.state_dict().items()}
+    before = actor.outputs(obs)
+    step(policy, obs, actor(obs))
+    assert np.abs(actor.outputs(obs) - before).max() > 0.001
+    assert agrees(actor, policy, obs)
+    policy.load_state_dict(saved)
+    np.testing.assert_array_equal(actor.outputs(obs), before)
+
+
+@pytest.mark.parametrize("action_space", ACTION_SPACES.values(), ids=ACTION_SPACES)
+def test_numpy_and_policy_act_alike(action_space: spaces.Space[Any]) -> None:
+    """The same shape and dtype of actions, one for each environment, so that nobody can tell who chose them."""
+    policy = make_policy(action_space=action_space)
+    actor = mlp_actor(policy)
+    assert actor is not None
+    for n_envs in (1, 3):
+        slow, fast = policy_actor(policy)(drawn(BOX, n_envs)), actor(drawn(BOX, n_envs))
+        assert fast.shape == slow.shape == (n_envs, *action_space.shape)
+        assert fast.dtype == slow.dtype
+
+
+@pytest.mark.parametrize("action_space", ACTION_SPACES.values(), ids=ACTION_SPACES)
+def test_agrees_notices_a_difference(action_space: spaces.Space[Any]) -> None:
+    """One output of the policy, off by 0.01, at one environment of three."""
+
+    def shift_one(module: nn.Module, args: Any, output: th.Tensor) -> th.Tensor:
+        return output + 0.01 * (th.arange(output.numel()).reshape(output.shape) == output.numel() - 1)
+
+    policy = make_policy(action_space=action_space)
+    actor = mlp_actor(policy)
+    assert actor is not None
+    assert agrees(actor, policy, drawn(BOX))
+    policy.action_net.register_forward_hook(shift_one)
+    assert not agrees(actor, policy, drawn(BOX))
+
+
+def test_agrees_notices_another_standard_deviation() -> None:
+    """A method replaced on the instance, which no look at the class can tell, and which leaves the means as they are."""
+    policy = make_policy(action_space=ACTION_SPACES["box"])
+    actor = mlp_actor(policy)
+    assert actor is not None
+    assert agrees(actor, policy, drawn(BOX))
+    distribution = policy.action_dist
+    policy._get_action_dist_from_latent = lambda latent: distribution.proba_distribution(
+        policy.action_net(latent), policy.log_std + 0.01
+    )
+    assert not agrees(actor, policy, drawn(BOX))
+
+
+# --- samples -----------------------------------------------------------------------------------------------------------
+
+N_SAMPLES = 100_000
+#: Standard errors that a frequency may be off. One comparison in 16,000 is further off by chance, and the seed is fixed.
+TOLERATED = 4
+
+
+def sampled(action_space: spaces.Space[Any], kind: str) -> tuple[np.ndarray, Any]:
+    """Many actions at one observation, ``[N_SAMPLES, ...]``, and the distribution they should come from."""
+    policy = make_policy(action_space=action_space)
+    with th.no_grad():
+        policy.action_net.weight *= 4  # far from equally likely
+    actor = mlp_actor(policy) if kind == "numpy" else policy_actor(policy)
+    assert actor is not None
+    obs = np.full((1, 3), 0.5, dtype=np.float32)
+    with th.no_grad():
+        distribution = policy.get_distribution(th.as_tensor(obs)).distribution
+    return actor(np.repeat(obs, N_SAMPLES, axis=0)), distribution
+
+
+def assert_frequencies(actions: np.ndarray, probabilities: np.ndarray) -> None:
+    """Each joint action as often as the table says: ``probabilities[a0, a1, ...]``."""
+    counts = np.zeros(probabilities.shape)
+    np.add.at(counts, tuple(actions.reshape(len(actions), -1).T.astype(int)), 1)
+    assert probabilities.min() > 0.001  # so that counts are nearly normal
+    standard_error = np.sqrt(probabilities * (1 - probabilities) / N_SAMPLES)
+    np.testing.assert_array_less(np.abs(counts / N_SAMPLES - probabilities), TOLERATED * standard_error)
+
+
+@pytest.mark.parametrize("kind", ["numpy", "policy"])
+class TestFrequencies:
+    """Actions are as frequent as the policy says they are, components of one action independent of each other."""
+
+    def test_discrete(self, kind: str) -> None:
+        """Softmax of the logits."""
+        actions, categorical = sampled(spaces.Discrete(4), kind)
+        assert_frequencies(actions, categorical.probs[0].numpy())
+
+    def test_multi_discrete(self, kind: str) -> None:
+        """The joint probability is the product of the components'."""
+        actions, categoricals = sampled(spaces.MultiDiscrete([2, 3]), kind)
+        first, second = (categorical.probs[0].numpy() for categorical in categoricals)
+        assert_frequencies(actions, np.outer(first, second))
+
+    def test_multi_binary(self, kind: str) -> None:
+        """Likewise, with 0 first."""
+        actions, bernoulli = sampled(spaces.MultiBinary(3), kind)
+        assert set(np.unique(actions)) == {0, 1}
+        one = bernoulli.probs[0].numpy()
+        first, second, third = np.stack([1 - one, one], axis=1)
+        assert_frequencies(actions, np.einsum("i,j,k->ijk", first, second, third))
+
+    def test_box(self, kind: str) -> None:
+        """Means, standard deviations, correlations, and a third moment and a quantile that tell a Gaussian from others."""
+        actions, normal = sampled(spaces.Box(-1, 1, (2, 2), np.float32), kind)
+        z = (actions.reshape(N_SAMPLES, 4) - normal.mean.numpy()) / normal.stddev.numpy()
+        standard_error = 1 / np.sqrt(N_SAMPLES)
+        np.testing.assert_array_less(np.abs(z.mean(axis=0)), TOLERATED * standard_error)
+        covariance = z.T @ z / N_SAMPLES  # its entries have variance 2/n on the diagonal, 1/n elsewhere
+        np.testing.assert_array_less(np.abs(covariance - np.eye(4)), TOLERATED * np.sqrt(1 + np.eye(4)) * standard_error)
+        np.testing.assert_array_less(np.abs((z**3).mean(axis=0)), TOLERATED * np.sqrt(15) * standard_error)
+        within = 0.682689  # of a Gaussian lies within one standard deviation
+        error = TOLERATED * np.sqrt(within * (1 - within)) * standard_error
+        np.testing.assert_array_less(np.abs((np.abs(z) < 1).mean(axis=0) - within), error)
+
+
+@pytest.mark.parametrize("kind", ["numpy", "policy"])
+@pytest.mark.parametrize("action_space", ACTION_SPACES.values(), ids=ACTION_SPACES)
+def test_a_seed_repeats_actions(action_space: spaces.Space[Any], kind: str) -> None:
+    """The generators that SB3 seeds are the only source of randomness."""
+    policy, obs = make_policy(action_space=action_space), drawn(BOX, 20)
+
+    def acted(seed: int) -> list[Any]:
+        set_random_seed(seed)
+        actor = mlp_actor(policy) if kind == "numpy" else policy_actor(policy)
+        assert actor is not None
+        return [actor(obs).tolist() for _ in range(3)]
+
+    assert acted(1) == acted(1)
+    assert acted(1) != acted(2)
+
+
+# --- where the fast actor does not exist ---------------------------------------------------------------------------------
+
+
+class OwnExtractor(FlattenExtractor):
+    """A features extractor of the user's, which may do anything."""
+
+
+class OwnMlpExtractor(MlpExtractor):
+    """Likewise."""
+
+
+class OwnActivation(nn.Module):
+    """Likewise, even if it may be used elementwise."""
+
+    def forward(self, x: th.Tensor) -> th.Tensor:
+        return th.tanh(x)
+
+
+class OwnLayers(MlpPolicy):
+    def _build_mlp_extractor(self) -> None:
+        self.mlp_extractor = OwnMlpExtractor(self.features_dim, self.net_arch, self.activation_fn, self.device)
+
+
+class OwnForward(MlpPolicy):
+    """Always action 2, whatever the distribution."""
+
+    def forward(self, obs: Any, deterministic: bool = False) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
+        actions, values, log_prob = super().forward(obs, deterministic)
+        return th.full_like(actions, 2), values, log_prob
+
+
+class OwnDistribution(MlpPolicy):
+    def _get_action_dist_from_latent(self, latent_pi: th.Tensor) -> Any:
+        return self.action_dist.proba_distribution(self.action_net(latent_pi) + th.tensor([0.0, 0.0, 100.0]))
+
+
+class OwnGetDistribution(MlpPolicy):
+    """Changes what ``predict`` does, and neither rollouts nor ``evaluate_actions``."""
+
+    def get_distribution(self, obs: Any) -> Any:
+        return super().get_distribution(-obs)
+
+
+class OwnFeatures(MlpPolicy):
+    """Another scale, as of a user's own normalisation."""
+
+    def extract_features(self, obs: Any, features_extractor: Any = None) -> Any:
+        return super().extract_features(1000 * obs, features_extractor)
+
+
+CIRCUMVENTED: dict[str, Callable[[], ActorCriticPolicy]] = {
+    "cnn": lambda: make_policy(IMAGE, policy_class=CnnPolicy),
+    "image, normalised": lambda: make_policy(IMAGE),
+    "dict with an image": lambda: make_policy(spaces.Dict(image=IMAGE, box=BOX)),
+    "dict with an image, not normalised": lambda: make_policy(spaces.Dict(image=IMAGE, box=BOX), normalize_images=False),
+    "gSDE": lambda: make_policy(action_space=ACTION_SPACES["box"], use_sde=True),
+    "gSDE, squashed": lambda: make_policy(action_space=ACTION_SPACES["box"], use_sde=True, squash_output=True),
+    "features extractor": lambda: make_policy(features_extractor_class=OwnExtractor),
+    "mlp extractor": lambda: make_policy(policy_class=OwnLayers),
+    "activation": lambda: make_policy(activation_fn=OwnActivation),
+    "forward": lambda: make_policy(policy_class=OwnForward),
+    "_get_action_dist_from_latent": lambda: make_policy(policy_class=OwnDistribution),
+    "get_distribution": lambda: make_policy(policy_class=OwnGetDistribution),
+    "extract_features": lambda: make_policy(policy_class=OwnFeatures),
+    "float64": lambda: make_policy().double(),
+    "another device": lambda: make_policy().to("meta"),
+}
+
+
+@pytest.mark.parametrize("make", CIRCUMVENTED.values(), ids=CIRCUMVENTED)
+def test_there_is_no_numpy_actor_for_what_is_not_known(make: Callable[[], ActorCriticPolicy]) -> None:
+    """Policies that may do more than their linear layers and activations say are asked themselves."""
+    assert mlp_actor(make()) is None
+
+
+def test_an_image_that_is_not_normalised_is_a_box() -> None:
+    """With ``normalize_images=False`` SB3 only flattens it, and so does the actor."""
+    policy = make_policy(IMAGE, normalize_images=False)
+    actor = mlp_actor(policy)
+    assert actor is not None
+    assert agrees(actor, policy, drawn(IMAGE))
+
+
+def test_separate_features_extractors_are_no_obstacle() -> None:
+    """The policy's own is used, the value's is not asked."""
+    policy = make_policy(share_features_extractor=False)
+    actor = mlp_actor(policy)
+    assert actor is not None
+    assert agrees(actor, policy, drawn(BOX))
+
+
+@pytest.mark.parametrize("policy_class", [MlpPolicy, OwnForward, OwnDistribution, OwnGetDistribution, OwnFeatures])
+def test_the_policy_actor_samples_what_forward_samples(policy_class: type[ActorCriticPolicy]) -> None:
+    """Whichever method a subclass overrides, to the last bit: SB3's rollouts ask ``forward``.
+
+    ``get_distribution`` is cheaper, and goes past an overridden ``forward`` or ``extract_features``, while
+    ``evaluate_actions`` does not go past the latter: the gradient would be that of actions nobody sampled.
+    """
+    policy, obs = make_policy(policy_class=policy_class), drawn(BOX, 100)
+    assert_same_draws(policy, obs)
+
+
+@pytest.mark.parametrize(("name", "use_sde"), [*((name, False) for name in ACTION_SPACES), ("box", True), ("box 2-d", True)])
+def test_the_policy_actor_samples_any_space_as_forward_does(name: str, use_sde: bool) -> None:
+    """The same draws, in the same shape, for every distribution."""
+    assert_same_draws(make_policy(action_space=ACTION_SPACES[name], use_sde=use_sde), drawn(BOX, 100))
+
+
+def assert_same_draws(policy: ActorCriticPolicy, obs: np.ndarray) -> None:
+    th.manual_seed(1)
+    actions = policy_actor(policy)(obs)
+    th.manual_seed(1)
+    with th.no_grad():
+        np.testing.assert_array_equal(actions, policy(th.as_tensor(obs))[0])
+
+
+# --- no gradient ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("policy_class", [MlpPolicy, OwnForward])
+def test_the_policy_actor_builds_no_graph(policy_class: type[ActorCriticPolicy]) -> None:
+    """A rollout needs no gradient, and a graph would cost time and memory at each step."""
+    policy = make_policy(policy_class=policy_class)
+    outputs: list[th.Tensor] = []
+    policy.action_net.register_forward_hook(lambda module, args, output: outputs.append(output))
+    policy_actor(policy)(drawn(BOX))
+    assert [output.requires_grad for output in outputs] == [False]
+
+
+def test_the_numpy_actor_builds_no_graph() -> None:
+    """Also where an activation is torch's, with a parameter of its own."""
+    policy = make_policy(activation_fn=nn.PReLU)
+    actor = mlp_actor(policy)
+    assert actor is not None
+    outputs: list[th.Tensor] = []
+    policy.mlp_extractor.policy_net[1].register_forward_hook(lambda module, args, output: outputs.append(output))
+    actor(drawn(BOX))
+    assert [output.requires_grad for output in outputs] == [False]
+
+
+# --- what the environment gets -------------------------------------------------------------------------------------------
+
+
+def test_box_actions_are_clipped() -> None:
+    """Gaussian actions have no bounds, the environment has."""
+    space = spaces.Box(np.array([-1, 0], dtype=np.float32), np.array([1, 5], dtype=np.float32))
+    bounded = environment_actions(make_policy(action_space=space))
+    actions = np.array([[-3.0, -3.0], [0.5, 7.0]], dtype=np.float32)
+    assert bounded(actions).tolist() == [[-1, 0], [0.5, 5]]
+    assert actions.tolist() == [[-3, -3], [0.5, 7]]  # what is stored stays
+
+
+def test_squashed_actions_are_scaled() -> None:
+    """From -1 .. 1, where tanh put them, to the bounds."""
+    space = spaces.Box(np.array([-1, 0], dtype=np.float32), np.array([1, 5], dtype=np.float32))
+    bounded = environment_actions(make_policy(action_space=space, use_sde=True, squash_output=True))
+    assert bounded(np.array([[-1.0, -1.0], [0.5, 0.0], [1.0, 1.0]])).tolist() == [[-1, 0], [0.5, 2.5], [1, 5]]
+
+
+def test_discrete_actions_are_counted_from_the_start_of_their_space() -> None:
+    """SB3's distributions count from 0, Gymnasium's spaces from where they please."""
+    discrete = environment_actions(make_policy(action_space=spaces.Discrete(3, start=5)))
+    assert discrete(np.array([0, 1, 2])).tolist() == [5, 6, 7]
+    multi_discrete = environment_actions(make_policy(action_space=spaces.MultiDiscrete([3, 3], start=[-1, 2])))
+    assert multi_discrete(np.array([[0, 0], [2, 1]])).tolist() == [[-1, 2], [1, 3]]
+    for space in (spaces.Discrete(3), spaces.MultiDiscrete([3, 3]), spaces.MultiBinary(2)):
+        actions = np.array([[0, 1], [1, 0]])
+        np.testing.assert_array_equal(environment_actions(make_policy(action_space=space))(actions), actions)
+
+
+# --- in REINFORCE --------------------------------------------------------------------------------------------------------
+
+
+def test_learn_does_not_ask_the_policy_where_numpy_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fast way is the usual one."""
+
+    def asked(policy: ActorCriticPolicy) -> None:
+        raise AssertionError("the policy was asked")
+
+    monkeypatch.setattr(reinforce_module, "policy_actor", asked)
+    model = REINFORCE("MlpPolicy", vectorized(BanditEnv()), n_episodes=4)
+    assert model.learn(12).num_timesteps == 12
+
+
+def test_learn_warns_once_and_asks_the_policy_where_it_does_not_agree() -> None:
+    """A forward hook is no layer: it makes action 1 certain here, and rollouts have to see that."""
+    model = REINFORCE("MlpPolicy", vectorized(BanditEnv()), n_episodes=4)
+    model.policy.action_net.register_forward_hook(lambda module, args, output: output + th.tensor([0.0, 100.0]))
+    with pytest.warns(UserWarning, match="does not do what its layers say") as warned:
+        model.learn(12)
+    assert len(warned) == 1
+    assert model.num_timesteps == 12
+    assert model.rollout_buffer.returns.tolist() == [1.0] * 4

@@ -1,0 +1,636 @@
+"""Collecting: the first m episodes started, each whole and of one policy; and what SB3's users expect of a rollout."""
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch as th
+from envs import BanditEnv, CoinFlipEnv, FaultyEnv, ScriptedEnv, SpacesEnv, scripted, vectorized
+from gymnasium import spaces
+from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_checker import check_env
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from sb3_reinforce import REINFORCE, EpisodicRolloutBuffer
+from sb3_reinforce import reinforce as reinforce_module
+from sb3_reinforce.returns import time_steps
+
+BOX = spaces.Box(-1, 1, (2,), np.float32)
+DICT = spaces.Dict(position=BOX, mode=spaces.Discrete(3))
+IMAGE = spaces.Box(0, 255, (36, 36, 1), np.uint8)
+#: What callbacks read from the rollout's local names.
+PUBLIC_LOCALS = (
+    "actions",
+    "callback",
+    "clipped_actions",
+    "dones",
+    "env",
+    "infos",
+    "n_rollout_steps",
+    "n_steps",
+    "new_obs",
+    "rewards",
+    "rollout_buffer",
+    "self",
+)
+
+Trajectory = tuple[int, int, int]
+
+
+class Recorder(BaseCallback):
+    """Writes down what it is told, and ends training at a given step.
+
+    :param stop_at: index of the step at which to return False; None: never
+    """
+
+    def __init__(self, stop_at: int | None = None):
+        super().__init__()
+        self.stop_at = stop_at
+        self.events: list[Any] = []
+        self.steps: list[dict[str, Any]] = []
+        self._batches: list[tuple[Any, np.ndarray]] = []
+        self.unused: list[float] = []
+
+    def _on_rollout_start(self) -> None:
+        self.events.append("start")
+
+    def _on_step(self) -> bool:
+        names = ("n_steps", "actions", "clipped_actions", "new_obs", "rewards", "dones", "infos")
+        self.steps.append({name: self.locals[name] for name in names})
+        self.events.append((self.num_timesteps, self.locals["n_steps"], self.locals["dones"].tolist()))
+        return len(self.steps) - 1 != self.stop_at
+
+    def _on_rollout_end(self) -> None:
+        self.events.append(("end", self.num_timesteps, self.locals["n_steps"]))
+        buffer = self.locals["rollout_buffer"]
+        if isinstance(buffer, EpisodicRolloutBuffer):
+            (part,) = buffer.get()
+            self._batches.append((part.observations, buffer.lengths))
+            self.unused.append(self.logger.name_to_value["rollout/unused_steps_fraction"])
+
+    @property
+    def batches(self) -> list[list[Trajectory]]:
+        """Environment, episode and length of each trajectory of each rollout, told by ``ScriptedEnv``'s observations."""
+        return [trajectories(np.asarray(observations, dtype=int), lengths) for observations, lengths in self._batches]
+
+
+def trajectories(observations: np.ndarray, lengths: np.ndarray) -> list[Trajectory]:
+    env_id, episode, t = observations.T
+    np.testing.assert_array_equal(t, time_steps(lengths))  # each trajectory begins at its first step
+    firsts = np.flatnonzero(t == 0)
+    for ids in (env_id, episode):
+        np.testing.assert_array_equal(ids, np.repeat(ids[firsts], lengths))  # and is of one environment's one episode
+    return list(zip(env_id[firsts].tolist(), episode[firsts].tolist(), lengths.tolist(), strict=True))
+
+
+def make_model(env: DummyVecEnv, n_episodes: int, **kwargs: Any) -> REINFORCE:
+    policy = "MultiInputPolicy" if isinstance(env.observation_space, spaces.Dict) else "MlpPolicy"
+    policy_kwargs = {"net_arch": [4], **kwargs.pop("policy_kwargs", {})}
+    return REINFORCE(policy, env, n_episodes=n_episodes, policy_kwargs=policy_kwargs, device="cpu", **kwargs)
+
+
+def learned(model: REINFORCE, n_rollouts: int = 1) -> Recorder:
+    """``learn(1)`` is one rollout and one update; more of them go on where the last one ended."""
+    recorder = Recorder()
+    for _ in range(n_rollouts):
+        model.learn(1, recorder, reset_num_timesteps=False)
+    return recorder
+
+
+def parameters(model: REINFORCE) -> np.ndarray:
+    return model.policy.parameters_to_vector().copy()
+
+
+def counted_resets(env: DummyVecEnv, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A list that grows by one with each reset of all environments."""
+    resets: list[int] = []
+    original = env.reset
+    monkeypatch.setattr(env, "reset", lambda: (resets.append(1), original())[1])
+    return resets
+
+
+# --- the environments of these tests -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        ScriptedEnv([3, 5]),
+        ScriptedEnv([2], truncated=True),
+        ScriptedEnv(None),
+        ScriptedEnv([2], action_space=BOX),
+        BanditEnv(),
+        CoinFlipEnv(),
+        SpacesEnv(DICT, spaces.MultiDiscrete([2, 3])),
+        SpacesEnv(IMAGE, spaces.MultiBinary(2)),
+        FaultyEnv(ScriptedEnv([2]), at=10**6),
+    ],
+)
+def test_environments_are_valid(env: gym.Env[Any, Any]) -> None:
+    """SB3's checker has nothing to say about them, not even a warning."""
+    check_env(env)
+    assert env.reset()[0] is not None
+
+
+# --- parity with the loop that is overridden -----------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:gSDE shares one noise matrix")
+@pytest.mark.parametrize(
+    ("observation_space", "action_space", "kwargs"),
+    [
+        (BOX, spaces.Discrete(3), {}),
+        (BOX, spaces.MultiDiscrete([2, 3]), {}),
+        (BOX, spaces.MultiBinary(2), {}),
+        (BOX, BOX, {}),  # clipped
+        (BOX, spaces.Box(0, 5, (2, 2), np.float32), {"use_sde": True, "policy_kwargs": {"squash_output": True}}),
+        (BOX, BOX, {"use_sde": True, "sde_sample_freq": 2}),
+        (spaces.Discrete(4), spaces.Discrete(3), {}),
+        (DICT, BOX, {}),
+    ],
+)
+def test_parity_with_the_inherited_loop(
+    observation_space: spaces.Space[Any], action_space: spaces.Space[Any], kwargs: dict[str, Any]
+) -> None:
+    """On episodes of one length that end by termination, SB3's loop and this one do the same, step by step.
+
+    Where SB3 changes its loop in a way that matters here, this test tells.
+    """
+    length, n_envs = 5, 2
+    results = []
+    for inherited in (False, True):
+        env = vectorized(*(Monitor(SpacesEnv(observation_space, action_space, length, seed=i)) for i in range(n_envs)))
+        model = make_model(env, n_episodes=2 * n_envs, seed=1, **kwargs)
+        recorder = Recorder()
+        _, callback = model._setup_learn(100, recorder)
+        model._use_mlp_actor = False  # so that both draw from torch's generator
+        if inherited:
+            buffer_class = DictRolloutBuffer if isinstance(observation_space, spaces.Dict) else RolloutBuffer
+            buffer = buffer_class(2 * length, observation_space, action_space, "cpu", n_envs=n_envs)
+            collect: Callable[..., bool] = OnPolicyAlgorithm.collect_rollouts
+        else:
+            buffer, collect = model.rollout_buffer, REINFORCE.collect_rollouts
+        th.manual_seed(2)
+        assert collect(model, env, callback, buffer, 2 * length)
+        results.append((model, recorder, buffer))
+
+    (ours, our_recorder, our_buffer), (theirs, their_recorder, their_buffer) = results
+    rows = slice(2 * length)
+    assert our_buffer.recorded[rows].all()
+    for name in ("observations", "actions", "rewards", "episode_starts"):
+        stored, expected = getattr(our_buffer, name), getattr(their_buffer, name)
+        if not isinstance(expected, dict):
+            stored, expected = {"": stored}, {"": expected}
+        for key, each in expected.items():
+            np.testing.assert_array_equal(stored[key][rows].reshape(each.shape), each, err_msg=name)
+
+    assert our_recorder.events == their_recorder.events
+    for step, expected in zip(our_recorder.steps, their_recorder.steps, strict=True):
+        for name in ("actions", "clipped_actions", "rewards", "dones"):
+            np.testing.assert_array_equal(step[name], expected[name])
+    assert ours.num_timesteps == theirs.num_timesteps
+    assert [(info["r"], info["l"]) for info in ours.ep_info_buffer] == [(i["r"], i["l"]) for i in theirs.ep_info_buffer]
+    np.testing.assert_array_equal(ours._last_episode_starts, theirs._last_episode_starts)
+
+
+def test_the_signature_is_the_inherited_one() -> None:
+    """Whoever calls or overrides ``collect_rollouts`` knows SB3's."""
+    ours, theirs = (inspect.signature(c.collect_rollouts).parameters for c in (REINFORCE, OnPolicyAlgorithm))
+    assert list(ours) == list(theirs)
+
+
+# --- which episodes ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("lengths", "m", "expected"),
+    [
+        # Does a long episode wait for short ones? The first two to finish are both of environment 0.
+        ([[3], [7]], 2, [(0, 0, 3), (1, 0, 7)]),
+        # Who is the third? Environment 0 starts again at step 3. First to finish would be (0, 0), (1, 0), (0, 1) as well.
+        ([[3], [5]], 3, [(0, 0, 3), (0, 1, 3), (1, 0, 5)]),
+        # Are all first episodes in, the long one too? First to finish would put (0, 1) in place of (2, 0).
+        ([[3], [3], [7]], 3, [(0, 0, 3), (1, 0, 3), (2, 0, 7)]),
+        # Does one environment fill up what another leaves? First to finish would not have (1, 0) at all.
+        ([[1], [9]], 4, [(0, 0, 1), (0, 1, 1), (0, 2, 1), (1, 0, 9)]),
+        # With one environment, in order.
+        ([[2, 4]], 3, [(0, 0, 2), (0, 1, 4), (0, 2, 2)]),
+        # Fewer than there are environments: the first by index.
+        ([[6], [5], [4], [3], [2], [1], [1], [1]], 3, [(0, 0, 6), (1, 0, 5), (2, 0, 4)]),
+        # Does an endless environment matter that is not in the batch?
+        ([[3], None], 1, [(0, 0, 3)]),
+    ],
+)
+def test_the_first_started_are_the_batch(lengths: list[list[int] | None], m: int, expected: list[Trajectory]) -> None:
+    """Through a real VecEnv, whose observations tell what was stored; all but two cases fail under first-finished."""
+    recorder = learned(make_model(scripted(*lengths), n_episodes=m))
+    assert recorder.batches == [expected]
+
+
+@pytest.mark.parametrize("n_envs", [1, 2, 3])
+def test_no_episode_spans_two_policies(n_envs: int) -> None:
+    """Each trajectory is whole within its rollout (see ``trajectories``), and belongs to no other rollout."""
+    model = make_model(scripted(*([1 + env, 4, 2] for env in range(n_envs))), n_episodes=5)
+    recorder = Recorder()
+    model.learn(200, recorder)
+    assert len(recorder.batches) > 3
+    assert all(len(batch) == 5 for batch in recorder.batches)
+    episodes = [(env, episode) for batch in recorder.batches for env, episode, _ in batch]
+    assert len(set(episodes)) == len(episodes)
+
+
+def test_coin_flip_lengths() -> None:
+    """Where the length depends on the actions, the return is the length, and the last action of each is the one that ends."""
+    model = make_model(vectorized(*(CoinFlipEnv() for _ in range(3))), n_episodes=50, gamma=1.0)
+    learned(model)
+    buffer = model.rollout_buffer
+    (part,) = buffer.get()
+    assert len(buffer.lengths) == 50
+    assert buffer.returns.tolist() == buffer.lengths.tolist()
+    last = np.cumsum(buffer.lengths) - 1
+    expected = np.ones(buffer.lengths.sum())
+    expected[last] = 0
+    np.testing.assert_array_equal(part.actions, expected)
+
+
+def test_the_return_is_what_the_environment_paid() -> None:
+    """A time limit adds no value of the last observation: 1 + 2 + 3 and half the actions, for truncated episodes too."""
+    for truncated in (False, True):
+        model = make_model(scripted([3], [3], truncated=truncated), n_episodes=2, gamma=1.0)
+        recorder = learned(model)
+        (part,) = model.rollout_buffer.get()
+        expected = 6 + part.actions.reshape(2, 3).sum(dim=1) / 2
+        assert model.rollout_buffer.returns.tolist() == expected.tolist()
+        assert recorder.steps[-1]["infos"][0]["TimeLimit.truncated"] == truncated
+
+
+# --- resets --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("lengths", "m", "n_resets"),
+    [
+        ([[3]], 2, 1),  # each rollout ends with its last episode
+        ([[3], [3]], 2, 1),  # both environments at once
+        ([[3], [5]], 2, 4),  # environment 0 is in its next episode
+        ([[2], [3]], 3, 4),  # environment 1 is in one that nobody records
+    ],
+)
+def test_reset_once_where_an_environment_is_in_an_episode(
+    monkeypatch: pytest.MonkeyPatch, lengths: list[list[int]], m: int, n_resets: int
+) -> None:
+    """Four rollouts: ``learn`` resets at first, a rollout does if an episode of the old policy is under way, and only then."""
+    env = scripted(*lengths)
+    resets = counted_resets(env, monkeypatch)
+    recorder = learned(make_model(env, n_episodes=m), n_rollouts=4)
+    assert len(recorder.batches) == 4
+    assert len(resets) == n_resets
+
+
+def test_early_resets_need_not_be_allowed() -> None:
+    """With one environment nothing is ever reset within an episode, so a strict Monitor does not complain."""
+    env = vectorized(Monitor(ScriptedEnv([3, 1, 4]), allow_early_resets=False))
+    recorder = learned(make_model(env, n_episodes=2), n_rollouts=3)
+    assert [length for batch in recorder.batches for _, _, length in batch] == [3, 1, 4, 3, 1, 4]
+
+
+# --- horizon and episodes that do not end --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("lengths", "m", "expected", "n_steps", "n_resets"),
+    [
+        # An episode of 10 steps is cut after 4, and the environment reset for the next; 2 of 3 cuts are followed by one.
+        ([[10]], 3, [(0, 0, 4), (0, 1, 4), (0, 2, 4)], 12, 3),
+        # Endless, and more trajectories than environments: all are reset when all were cut, and two are not needed then.
+        ([None, None, None], 4, [(0, 0, 4), (0, 1, 4), (1, 0, 4), (2, 0, 4)], 8, 2),
+        # Endless, fewer trajectories than environments.
+        ([None, None], 1, [(0, 0, 4)], 4, 1),
+        # One environment is cut and waits, the other goes on; nobody is reset.
+        ([[2], None], 4, [(0, 0, 2), (0, 1, 2), (0, 2, 2), (1, 0, 4)], 6, 1),
+        # One is cut at step 4, ends by itself at step 6 and starts anew, without a reset of the other.
+        ([[4], [6]], 5, [(0, 0, 4), (0, 1, 4), (0, 2, 4), (1, 0, 4), (1, 1, 4)], 12, 1),
+        # Ending exactly at the horizon is not being cut.
+        ([[4]], 2, [(0, 0, 4), (0, 1, 4)], 8, 1),
+    ],
+)
+def test_horizon(
+    monkeypatch: pytest.MonkeyPatch,
+    lengths: list[list[int] | None],
+    m: int,
+    expected: list[Trajectory],
+    n_steps: int,
+    n_resets: int,
+) -> None:
+    """With ``horizon=4`` a trajectory is whole after at most 4 steps, whatever its environment does then."""
+    env = scripted(*lengths)
+    resets = counted_resets(env, monkeypatch)
+    model = make_model(env, n_episodes=m, horizon=4)
+    recorder = learned(model)
+    assert recorder.batches == [expected]
+    assert len(resets) == n_resets
+    assert model.num_timesteps == n_steps * len(lengths)
+
+
+def test_a_trajectory_that_was_cut_is_not_continued(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rollout ends with a cut, so the next one resets: its trajectory starts at step 0 (see ``trajectories``)."""
+    env = scripted(None)
+    resets = counted_resets(env, monkeypatch)
+    recorder = learned(make_model(env, n_episodes=2, horizon=4), n_rollouts=3)
+    assert recorder.batches == [[(0, 0, 4), (0, 1, 4)], [(0, 2, 4), (0, 3, 4)], [(0, 4, 4), (0, 5, 4)]]
+    assert len(resets) == 6
+
+
+def test_the_return_of_a_cut_trajectory_is_its_sum() -> None:
+    """1 + 2 + 3 + 4 and half the actions."""
+    model = make_model(scripted(None), n_episodes=1, horizon=4, gamma=1.0)
+    learned(model)
+    (part,) = model.rollout_buffer.get()
+    assert model.rollout_buffer.returns.tolist() == [10 + part.actions.sum().item() / 2]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "truncated", "m", "expected"),
+    [
+        ([[3]], True, 2, {2: [0, 0, 3], 5: [0, 1, 3]}),  # by a time limit: what came before the next episode
+        ([[3]], False, 2, {}),  # by the environment: nothing follows
+        ([None], False, 2, {3: [0, 0, 4], 7: [0, 1, 4]}),  # by the horizon: what came before the reset
+        ([[4]], True, 1, {3: [0, 0, 4]}),  # by a time limit at the horizon: not the next episode's first
+        ([[4]], False, 1, {}),  # by the environment at the horizon
+        ([[2], [7]], False, 2, {5: [1, 0, 4]}),  # the horizon cut one of two, the last step of the batch
+        ([[3], [7]], True, 1, {2: [0, 0, 3]}),  # environment 1 is not in the batch
+    ],
+)
+def test_what_follows_a_trajectory_that_was_cut_is_kept(
+    lengths: list[list[int] | None], truncated: bool, m: int, expected: dict[int, list[int]]
+) -> None:
+    """The last observation s_H, where the value of what would have followed is added; the horizon is 4."""
+    env = scripted(*lengths, truncated=truncated)
+    model = make_model(env, n_episodes=m, horizon=4, baseline="value", bootstrap_truncated=True)
+    learned(model)
+    assert {step: obs.tolist() for step, obs in model.rollout_buffer.last_observations.items()} == expected
+
+
+def test_what_follows_a_trajectory_is_kept_for_each_key() -> None:
+    """Of Dict observations the one environment's part."""
+    env = vectorized(SpacesEnv(DICT, BOX, length=9, seed=0), SpacesEnv(DICT, BOX, length=9, seed=1))
+    model = make_model(env, n_episodes=2, horizon=4, baseline="value", bootstrap_truncated=True)
+    recorder = learned(model)
+    last = recorder.steps[3]["new_obs"]
+    kept = model.rollout_buffer.last_observations
+    assert list(kept) == [3, 7]
+    for env_id, obs in enumerate(kept.values()):
+        assert set(obs) == set(DICT)
+        for key in DICT:
+            np.testing.assert_array_equal(obs[key], last[key][env_id])
+
+
+def test_an_episode_that_does_not_end_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Named by its environment and with the remedy, where a loop over episodes would hang; nothing is learned from it."""
+    monkeypatch.setattr(reinforce_module, "_ENDLESS", 50)
+    model = make_model(scripted([3], None), n_episodes=4)
+    before = parameters(model)
+    with pytest.raises(ValueError, match=r"episode of environment 1 did not end within 50 steps.*`horizon=`"):
+        model.learn(20)
+    assert model.num_timesteps == 100
+    np.testing.assert_array_equal(parameters(model), before)
+
+
+def test_an_episode_may_last_as_long_as_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks for a million steps may mean episodes of a million steps."""
+    monkeypatch.setattr(reinforce_module, "_ENDLESS", 5)
+    model = make_model(scripted([60]), n_episodes=1)
+    assert model.learn(60).num_timesteps == 60
+    with pytest.raises(ValueError, match="did not end within 59 steps"):
+        model.learn(59)
+
+
+# --- being interrupted ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stop_at", [0, 4, 6])  # the first step, within the first episode, at the end of the last
+def test_a_callback_that_says_false_ends_at_once(monkeypatch: pytest.MonkeyPatch, stop_at: int) -> None:
+    """No further step, no end of a rollout, no update; the environments are reset when training goes on."""
+    env = scripted([3], [7])
+    model = make_model(env, n_episodes=2)
+    before = parameters(model)
+    recorder = Recorder(stop_at)
+    model.learn(100, recorder)
+    assert len(recorder.steps) == stop_at + 1
+    assert model.num_timesteps == 2 * (stop_at + 1)
+    assert recorder.batches == []
+    assert recorder.events[-1] != "start"
+    assert model._n_updates == 0
+    np.testing.assert_array_equal(parameters(model), before)
+
+    resets = counted_resets(env, monkeypatch)
+    recorder = learned(model)
+    assert len(resets) == 1
+    assert [(env_id, length) for env_id, _, length in recorder.batches[0]] == [(0, 3), (1, 7)]
+    assert (parameters(model) != before).any()
+
+
+def test_an_exception_leaves_the_model_usable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ``env.step`` raises goes through; the episode that was under way is not continued."""
+    faulty = FaultyEnv(ScriptedEnv([3]), at=4, error=ConnectionError("the simulator is gone"))
+    env = vectorized(faulty)
+    model = make_model(env, n_episodes=2)
+    before = parameters(model)
+    with pytest.raises(ConnectionError, match="the simulator is gone"):
+        model.learn(100)
+    np.testing.assert_array_equal(parameters(model), before)
+    resets = counted_resets(env, monkeypatch)
+    recorder = learned(model)
+    assert recorder.batches == [[(0, 2, 3), (0, 3, 3)]]
+    assert len(resets) == 1
+
+
+@pytest.mark.parametrize("fault", [{"reward": np.nan}, {"reward": np.inf}, {"observation": np.nan}])
+@pytest.mark.parametrize("length", [[3], None])
+def test_numbers_that_are_not_finite_stop_training(fault: dict[str, float], length: list[int] | None) -> None:
+    """Environment and step are named; an episode that never ends because of them is stopped when storage is full."""
+    env = vectorized(ScriptedEnv(length), FaultyEnv(ScriptedEnv(length, env_id=1), at=1, **fault))
+    model = make_model(env, n_episodes=2)
+    before = parameters(model)
+    with pytest.raises(ValueError, match="Environment 1 returned a non-finite"):
+        model.learn(100)
+    np.testing.assert_array_equal(parameters(model), before)
+    assert model.num_timesteps <= 2 * 129
+
+
+# --- what SB3's users expect of a rollout --------------------------------------------------------------------------------
+
+
+def test_locals_are_complete() -> None:
+    """Callbacks of users and of RL Zoo read these names, at each step and when the rollout ends."""
+    seen: list[set[str]] = []
+
+    class Reader(BaseCallback):
+        def _on_step(self) -> bool:
+            seen.append(set(self.locals))
+            return True
+
+        def _on_rollout_end(self) -> None:
+            seen.append(set(self.locals))
+
+    make_model(scripted([2]), n_episodes=1).learn(1, Reader())
+    assert len(seen) == 3
+    assert all(names >= set(PUBLIC_LOCALS) for names in seen)
+
+
+def test_steps_are_counted_as_in_sb3() -> None:
+    """One call a vectorised step; ``num_timesteps`` counts environments, ``n_steps`` the steps before this one."""
+    recorder = learned(make_model(scripted([2], [3]), n_episodes=2), n_rollouts=2)
+    one, two, three = ([False, False], [True, False], [False, True])
+    assert recorder.events == [
+        "start",
+        (2, 0, one),
+        (4, 1, two),
+        (6, 2, three),
+        ("end", 6, 3),
+        "start",
+        (8, 0, one),
+        (10, 1, two),
+        (12, 2, three),
+        ("end", 12, 3),
+    ]
+
+
+def test_locals_belong_to_the_step() -> None:
+    """What a callback sees is of the step that was just taken: its actions, and the observations they led to."""
+    recorder = learned(make_model(scripted([4], [4]), n_episodes=2))
+    for t, step in enumerate(recorder.steps):
+        np.testing.assert_allclose(step["rewards"], 1 + t + step["actions"] / 2)
+        assert step["new_obs"][:, 2].tolist() == [(t + 1) % 4] * 2
+        assert len(step["infos"]) == 2
+
+
+def test_the_policy_is_in_evaluation_mode() -> None:
+    """Dropout and batch norm act as in SB3's rollouts, whatever mode training left the policy in."""
+    modes: list[bool] = []
+
+    class Mode(BaseCallback):
+        def _on_step(self) -> bool:
+            modes.append(self.model.policy.training)
+            return True
+
+    make_model(scripted([2]), n_episodes=1).learn(4, Mode())
+    assert modes == [False] * 4
+
+
+def test_success_rate() -> None:
+    """Only the last step of an episode tells of success; both of environment 0 succeed, that of environment 1 does not."""
+
+    class Success(gym.Wrapper[Any, Any, Any, Any]):
+        def step(self, action: Any) -> Any:
+            obs, reward, terminated, truncated, info = self.env.step(action)
+            return obs, reward, terminated, truncated, {**info, "is_success": terminated and self.env.env_id == 0}
+
+    env = vectorized(Success(ScriptedEnv([2], 0)), Success(ScriptedEnv([4], 1)))
+    model = make_model(env, n_episodes=3)
+    learned(model)
+    assert list(model.ep_success_buffer) == [True, True, False]
+
+
+def test_episodes_are_logged() -> None:
+    """Monitor's returns and lengths arrive where SB3's ``rollout/ep_rew_mean`` takes them from."""
+    env = vectorized(*(Monitor(ScriptedEnv([length], i)) for i, length in enumerate([2, 4])))
+    model = make_model(env, n_episodes=2)
+    recorder = learned(model)
+    assert [info["l"] for info in model.ep_info_buffer] == [2, 2, 4]  # the second of environment 0 was not used
+    rewards = np.array([step["rewards"] for step in recorder.steps])
+    expected = [rewards[:2, 0].sum(), rewards[2:, 0].sum(), rewards[:, 1].sum()]
+    np.testing.assert_allclose([info["r"] for info in model.ep_info_buffer], expected, atol=1e-6)  # Monitor rounds so
+
+
+@pytest.mark.parametrize(
+    ("lengths", "m", "unused"),
+    [
+        ([[3]], 2, 0.0),  # one environment never waits
+        ([[4], [4]], 4, 0.0),
+        ([[3], [7]], 2, 4 / 14),  # environment 0 waits for 4 of 7 steps
+        ([[3], [3]], 3, 3 / 12),  # one waits during the third
+    ],
+)
+def test_unused_steps(lengths: list[list[int]], m: int, unused: float) -> None:
+    """The share of steps that were taken while an environment waited, which count in ``num_timesteps``."""
+    recorder = learned(make_model(scripted(*lengths), n_episodes=m))
+    assert recorder.unused == pytest.approx([unused], abs=1e-12)
+
+
+ENVIRONMENT_ACTIONS: dict[str, tuple[spaces.Space[Any], dict[str, Any], Callable[[np.ndarray], np.ndarray]]] = {
+    "clipped": (spaces.Box(-1, 2, (2,), np.float32), {"policy_kwargs": {"log_std_init": 2.0}}, lambda a: np.clip(a, -1, 2)),
+    "unscaled": (
+        spaces.Box(-1, 2, (2,), np.float32),
+        {"use_sde": True, "sde_sample_freq": 1, "policy_kwargs": {"squash_output": True}},
+        lambda a: 1.5 * a + 0.5,
+    ),
+    "shifted": (spaces.Discrete(3, start=5), {}, lambda a: a + 5),
+    "shifted each": (spaces.MultiDiscrete([2, 3], start=[1, -4]), {}, lambda a: a + np.array([1, -4])),
+    "the same": (spaces.Discrete(3), {}, lambda a: a),
+}
+
+
+@pytest.mark.parametrize(("space", "kwargs", "as_taken"), ENVIRONMENT_ACTIONS.values(), ids=ENVIRONMENT_ACTIONS)
+def test_stored_actions_are_the_sampled_ones(
+    space: spaces.Space[Any], kwargs: dict[str, Any], as_taken: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    """The policy is differentiated at what it sampled; the environment gets what its space allows."""
+    env = SpacesEnv(BOX, space, length=20)
+    model = make_model(vectorized(env), n_episodes=1, **kwargs)
+    recorder = learned(model)
+    sampled = np.concatenate([step["actions"] for step in recorder.steps])
+    (part,) = model.rollout_buffer.get()
+    np.testing.assert_array_equal(part.actions, sampled)
+    np.testing.assert_allclose(env.actions, as_taken(sampled), rtol=1e-6)
+    np.testing.assert_array_equal(env.actions, np.concatenate([step["clipped_actions"] for step in recorder.steps]))
+    assert all(space.contains(action) for action in np.asarray(env.actions, dtype=space.dtype))
+    if as_taken(sampled) is not sampled:
+        assert (np.asarray(env.actions) != sampled).any()
+
+
+def test_the_buffer_may_be_of_a_class_of_ones_own() -> None:
+    """``rollout_buffer_class`` and ``rollout_buffer_kwargs`` work as in SB3, and the rollout fills that buffer."""
+
+    class Named(EpisodicRolloutBuffer):
+        def __init__(self, *args: Any, name: str, **kwargs: Any):
+            super().__init__(*args, **kwargs)
+            self.name = name
+
+    model = make_model(scripted([3]), n_episodes=2, rollout_buffer_class=Named, rollout_buffer_kwargs={"name": "mine"})
+    learned(model)
+    assert isinstance(model.rollout_buffer, Named)
+    assert model.rollout_buffer.name == "mine"
+    assert model.rollout_buffer.lengths.tolist() == [3, 3]
+
+
+def test_loading_with_other_arguments_takes_effect(tmp_path: Path) -> None:
+    """``load(path, n_episodes=3)``, as RL Zoo writes a YAML file's values; and the batch is not saved."""
+    env = scripted(None)
+    model = make_model(env, n_episodes=2, horizon=4)
+    learned(model)
+    model.save(tmp_path / "model")
+    loaded = REINFORCE.load(tmp_path / "model", env=env, n_episodes=3, horizon=2, learning_rate=lambda progress: 0.5)
+    assert loaded.rollout_buffer.pos == 0
+    recorder = learned(loaded)
+    assert [length for _, _, length in recorder.batches[0]] == [2, 2, 2]
+    assert loaded.policy.optimizer.param_groups[0]["lr"] == 0.5
+
+
+def test_a_schedule_never_sees_progress_below_zero() -> None:
+    """Whole episodes overshoot ``total_timesteps``: a linear learning rate would turn negative and climb the wrong way."""
+    seen: list[float] = []
+
+    def schedule(progress: float) -> float:
+        seen.append(progress)
+        return progress
+
+    make_model(scripted([30]), n_episodes=1, learning_rate=schedule).learn(40)
+    assert sorted(set(seen)) == [0.0, 0.25, 1.0]
