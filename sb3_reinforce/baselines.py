@@ -1,12 +1,18 @@
-"""Baselines that need no more than the returns of the batch, by the name that ``REINFORCE(baseline=...)`` takes.
+"""Baselines, which lower the variance of the estimate.
 
 A baseline b is subtracted from a step's return before it multiplies ∇log π. It leaves the estimate unbiased when
 it does not depend on the step's action. Which ones qualify, and why, is the table of estimators in the README.
 """
 
-from collections.abc import Callable
-
 import numpy as np
+import torch as th
+
+from sb3_reinforce.returns import time_steps
+
+#: What ``REINFORCE(baseline=...)`` takes.
+BASELINES = (None, "mean", "leave_one_out", "time_leave_one_out", "moving_average", "optimal", "value")
+#: Weight of the earlier batches in the moving average; Williams (1992) leaves the number open.
+MOVING_AVERAGE_DECAY = 0.9
 
 
 def mean(returns: np.ndarray) -> np.ndarray:
@@ -32,5 +38,51 @@ def leave_one_out(returns: np.ndarray) -> np.ndarray:
     return (returns.sum() - returns) / (len(returns) - 1)
 
 
-#: Baselines of the batch's returns: each maps float ``[m]`` to float64 ``[m]``.
-BASELINES: dict[str, Callable[[np.ndarray], np.ndarray]] = {"mean": mean, "leave_one_out": leave_one_out}
+def time_leave_one_out(rewards_to_go: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    r"""Mean of Gₜ over the other trajectories that are still alive at t; 0 where none is. Unbiased.
+
+    .. math:: b_{i,t} = \frac{1}{n_t - 1} \sum_{j \ne i,\, H_j > t} G_{j,t}, \quad n_t = |\{j : H_j > t\}|
+
+    :param rewards_to_go: Gₜ of each step, float ``[M]``
+    :param lengths: number of steps of each trajectory, int ``[m]``, each at least 1
+    :return: float64 ``[M]``
+    """
+    t = time_steps(lengths)
+    others = np.bincount(t)[t] - 1
+    sums = np.bincount(t, weights=rewards_to_go)[t] - rewards_to_go
+    return np.divide(sums, others, out=np.zeros(len(t)), where=others > 0)
+
+
+def moving_average(average: float | None, returns: np.ndarray) -> float:
+    r"""Average of the returns of all batches so far, for the batches to come, which is why it leaves them unbiased.
+
+    .. math:: \bar R \leftarrow 0.9\, \bar R + 0.1\, \frac{1}{m} \sum_i R(\tau_i)
+
+    Source: Williams (1992), reinforcement comparison.
+
+    :param average: the average before this batch; None: there was none
+    :param returns: return of each trajectory of this batch, float ``[m]``
+    """
+    decay = 0.0 if average is None else MOVING_AVERAGE_DECAY
+    return decay * (average or 0.0) + (1 - decay) * float(returns.mean())
+
+
+def optimal(gradients: th.Tensor, scores: th.Tensor) -> th.Tensor:
+    r"""The baseline of least variance, one for each parameter p, from the other m-1 trajectories: unbiased.
+
+    .. math:: b_{i,p} = \frac{\sum_{j \ne i} \hat g_{j,p}\, s_{j,p}}{\sum_{j \ne i} s_{j,p}^2}
+
+    with :math:`s_j = \sum_t \nabla \log \pi_\theta(a_{j,t} \mid s_{j,t})` and :math:`\hat g_j` its weighted sum. For
+    full-trajectory returns, :math:`\hat g_j = s_j R(\tau_j)`, that is :math:`E[s_p^2 R] / E[s_p^2]` (Greensmith et al. 2004;
+    Peters & Schaal 2008, doi:10.1016/j.neunet.2008.02.003, equation 13).
+
+    :param gradients: estimate of each trajectory alone, without a baseline, float ``[m, P]``, m at least 2
+    :param scores: gradient of each trajectory's log-probability, float ``[m, P]``
+    :return: ``[m, P]``; 0 where the other trajectories say nothing about a parameter
+    """
+    products, squares = gradients * scores, scores**2
+    numerators = products.sum(0) - products
+    denominators = squares.sum(0) - squares
+    # A sum less one of its terms leaves rounding where it should leave 0.
+    informed = denominators > 1e-6 * squares.sum(0)
+    return th.where(informed, numerators / denominators.where(informed, th.ones_like(denominators)), 0.0)

@@ -9,7 +9,7 @@ from gymnasium import spaces
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.type_aliases import PyTorchObs
 
-from sb3_reinforce.returns import rewards_to_go, trajectory_returns
+from sb3_reinforce.returns import trajectory_returns
 
 try:
     import psutil
@@ -54,8 +54,8 @@ class EpisodicRolloutBuffer(RolloutBuffer):
     """Number of steps of each trajectory, int64 ``[m]``."""
     returns: np.ndarray
     """R(τ) of each trajectory, float64 ``[m]``."""
-    rewards_to_go: np.ndarray
-    """Gₜ of each step, float64 ``[M]``."""
+    step_rewards: np.ndarray
+    """Reward of each step of the batch, flat and episode-major as ``returns.py`` takes it, float32 ``[M]``."""
     last_observations: dict[int, Observations]
     """s_H of trajectories that were cut, by their last step's index in the batch of M steps."""
 
@@ -183,7 +183,7 @@ class EpisodicRolloutBuffer(RolloutBuffer):
         self._n_checked = self.pos
 
     def compute_returns_and_advantage(self, last_values: th.Tensor | None = None, dones: np.ndarray | None = None) -> None:
-        """Order the batch by trajectory and compute its ``lengths``, ``returns`` and ``rewards_to_go``.
+        """Order the batch by trajectory and compute its ``lengths``, ``step_rewards`` and ``returns``.
 
         :param last_values: not used; a whole trajectory needs no value to stand for its rest
         :param dones: not used, likewise
@@ -194,26 +194,30 @@ class EpisodicRolloutBuffer(RolloutBuffer):
         envs, rows = np.nonzero(recorded)  # environment by environment, each in order of time
         self._order = rows * self.n_envs + envs
         starts = np.flatnonzero(self.episode_starts[: self.pos].T[recorded])
-        rewards = self.rewards[: self.pos].T[recorded]
-        self.lengths = np.diff(starts, append=len(rewards))
-        self.returns = trajectory_returns(rewards, self.lengths, self.gamma)
-        self.rewards_to_go = rewards_to_go(rewards, self.lengths, self.gamma)
+        self.step_rewards = self.rewards[: self.pos].T[recorded]
+        self.lengths = np.diff(starts, append=len(self._order))
+        self.returns = trajectory_returns(self.step_rewards, self.lengths, self.gamma)
         lasts = np.cumsum(self.lengths) - 1
         self.last_observations = {int(step): self._cut_at[at] for step in lasts if (at := self._order[step]) in self._cut_at}
         self.full = True
 
     def get(  # type: ignore[override]
-        self, batch_size: int | None = None
+        self, batch_size: int | None = None, within: slice | None = None
     ) -> Generator[EpisodicRolloutBufferSamples, None, None]:
         """Yield the batch in parts, in order, each step once.
 
-        :param batch_size: number of steps in each part but the last, at least 1; None: all M in one
+        :param batch_size: number of steps in each part but the last, at least 1; None: all in one
+        :param within: consecutive steps to yield, those of one trajectory say; None: all M
         """
-        n_steps = len(self._order)
-        batch_size = batch_size or n_steps
-        for start in range(0, n_steps, batch_size):
-            steps = slice(start, min(start + batch_size, n_steps))
-            yield self._get_steps(steps)
+        first, last, _ = (within or slice(None)).indices(len(self._order))
+        batch_size = batch_size or last - first
+        for start in range(first, last, batch_size):
+            yield self._get_steps(slice(start, min(start + batch_size, last)))
+
+    def trajectories(self) -> list[slice]:
+        """Where in the batch of M steps each of the m trajectories is."""
+        lasts = np.cumsum(self.lengths)
+        return [slice(int(last - length), int(last)) for last, length in zip(lasts, self.lengths, strict=True)]
 
     def _get_steps(self, steps: slice) -> EpisodicRolloutBufferSamples:
         indices = self._order[steps]

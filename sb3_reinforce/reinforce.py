@@ -15,14 +15,15 @@ from stable_baselines3.common.utils import explained_variance
 from stable_baselines3.common.vec_env import VecEnv
 from torch.nn import functional as F
 
+from sb3_reinforce import baselines
 from sb3_reinforce.actors import Actor, agrees, environment_actions, mlp_actor, overrides, policy_actor
-from sb3_reinforce.baselines import BASELINES
 from sb3_reinforce.buffer import EpisodicRolloutBuffer, EpisodicRolloutBufferSamples, Observations
 from sb3_reinforce.callbacks import BoundedProgressBarCallback
+from sb3_reinforce.checks import check_arguments, require
 from sb3_reinforce.estimator import entropy_loss, likelihood_ratio_loss, normalized
 from sb3_reinforce.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
 from sb3_reinforce.quota import EpisodeQuota
-from sb3_reinforce.returns import rewards_to_go, trajectory_returns
+from sb3_reinforce.returns import effective_sample_size, likelihood_ratios, rewards_to_go, time_steps, trajectory_returns
 
 SelfREINFORCE = TypeVar("SelfREINFORCE", bound="REINFORCE")
 
@@ -30,7 +31,6 @@ SelfREINFORCE = TypeVar("SelfREINFORCE", bound="REINFORCE")
 _INITIAL_ROWS = 128
 #: Without a horizon, an episode may last this many steps, or ``total_timesteps`` if that is more.
 _ENDLESS = 100_000
-RETURN_TYPES = ("trajectory", "reward_to_go")
 
 
 class REINFORCE(OnPolicyAlgorithm):
@@ -51,8 +51,12 @@ class REINFORCE(OnPolicyAlgorithm):
     :param horizon: H, number of steps after which a trajectory is cut, at least 1; None: the environment ends it
     :param return_type: What multiplies each ∇log π: "trajectory", the return R(τ) of the whole trajectory, or
         "reward_to_go", the discounted sum Gₜ of the rewards from that step on
+    :param exact_discounting: Whether to weight the reward-to-go of step t with γᵗ, which makes it a gradient of the
+        discounted return (Nota & Thomas 2020); return_type="reward_to_go" only, R(τ) is exact as it is
     :param baseline: What is subtracted from it. None; "mean" of the m returns; "leave_one_out", the mean of the other
-        m-1 returns; "value", the policy's value network as fitted to earlier batches
+        m-1 returns; "time_leave_one_out", the mean of the others' rewards-to-go at the same step;
+        "moving_average" of the returns of earlier batches; "optimal", the baseline of least variance for each parameter,
+        from the other m-1 trajectories; "value", the policy's value network as fitted to earlier batches
     :param normalize_advantage: Whether to shift and scale what multiplies ∇log π to mean 0 and deviation 1 over the
         steps of the batch
     :param ent_coef: Entropy coefficient for the loss calculation, at least 0
@@ -64,6 +68,10 @@ class REINFORCE(OnPolicyAlgorithm):
         step, at least 1 (baseline="value" only)
     :param bootstrap_truncated: Whether to add γᴴV(s_H) to the return of a trajectory that a time limit or the horizon
         cut, as if it went on (Pardo et al. 2018; baseline="value" only). Off, R(τ) is what the environment paid
+    :param n_epochs: Number of gradient steps on each batch, at least 1. From the second on, returns are weighted with the
+        likelihood ratio P(τ;θ)/P(τ;θ_old), for rewards-to-go with its product up to each reward (Jie & Abbeel 2010)
+    :param min_effective_share: Share of m, in [0, 1], that the effective sample size of the likelihood ratios must
+        reach for another step on the same batch (n_epochs above 1 only)
     :param use_sde: Whether to use generalized State Dependent Exploration (gSDE) instead of action noise exploration
     :param sde_sample_freq: Sample a new noise matrix every n steps when using gSDE; -1: only at the beginning of the
         rollout. The estimate is exact only with 1, where the noise of different steps is independent
@@ -98,6 +106,7 @@ class REINFORCE(OnPolicyAlgorithm):
         gamma: float = 0.99,
         horizon: int | None = None,
         return_type: str = "trajectory",
+        exact_discounting: bool = False,
         baseline: str | None = None,
         normalize_advantage: bool = False,
         ent_coef: float = 0.0,
@@ -106,6 +115,8 @@ class REINFORCE(OnPolicyAlgorithm):
         vf_coef: float = 0.5,
         n_critic_updates: int = 5,
         bootstrap_truncated: bool = False,
+        n_epochs: int = 1,
+        min_effective_share: float = 0.5,
         use_sde: bool = False,
         sde_sample_freq: int = -1,
         rollout_buffer_class: type[RolloutBuffer] | None = None,
@@ -145,51 +156,25 @@ class REINFORCE(OnPolicyAlgorithm):
         self.n_episodes = n_episodes
         self.horizon = horizon
         self.return_type = return_type
+        self.exact_discounting = exact_discounting
         self.baseline = baseline
         self.normalize_advantage = normalize_advantage
         self.batch_size = batch_size
         self.n_critic_updates = n_critic_updates
         self.bootstrap_truncated = bootstrap_truncated
+        self.n_epochs = n_epochs
+        self.min_effective_share = min_effective_share
+        self._average_return: float | None = None  # of earlier batches
         self._use_mlp_actor = False
 
         if _init_setup_model:
             self._setup_model()
 
     def _setup_model(self) -> None:
-        self._check_arguments()
+        check_arguments(self)
         if self.rollout_buffer_class is None:
             self.rollout_buffer_class = EpisodicRolloutBuffer
         super()._setup_model()
-
-    def _check_arguments(self) -> None:
-        """Refuse what is out of range or undefined, before anything is built."""
-        for name in ("n_episodes", "horizon", "batch_size", "n_critic_updates"):
-            value = getattr(self, name)
-            optional = name in ("horizon", "batch_size")
-            allowed = (optional and value is None) or (isinstance(value, (int, np.integer)) and value >= 1)
-            _require(allowed, f"`{name}` must be {'None or ' * optional}an integer of at least 1", value)
-        for name in ("ent_coef", "vf_coef"):
-            _require(getattr(self, name) >= 0, f"`{name}` must be at least 0", getattr(self, name))
-        _require(0 < self.gamma <= 1, "`gamma` must be in (0, 1]", self.gamma)
-        _require(self.return_type in RETURN_TYPES, f"`return_type` must be one of {RETURN_TYPES}", self.return_type)
-        names = (None, *BASELINES, "value")
-        _require(self.baseline in names, f"`baseline` must be one of {names}", self.baseline)
-        needs_value = self.bootstrap_truncated and self.baseline != "value"
-        _require(not needs_value, '`baseline` must be "value" with `bootstrap_truncated=True`', self.baseline)
-        norm = self.max_grad_norm
-        _require(norm is None or norm > 0, "`max_grad_norm` must be None or above 0", norm)
-        if self.n_episodes == 1:
-            rule = "must be at least 2, or every weight is 0 or undefined, with"
-            _require(self.baseline not in BASELINES, f"`n_episodes` {rule} `baseline={self.baseline!r}`", 1)
-            # All steps of the one trajectory share R(τ), unless a value baseline differs from step to step.
-            same = self.return_type == "trajectory" and self.baseline != "value"
-            _require(not (self.normalize_advantage and same), f"`n_episodes` {rule} `normalize_advantage=True`", 1)
-        if self.use_sde and self.sde_sample_freq != 1:
-            warnings.warn(
-                "gSDE shares one noise matrix between steps, so the log-probability of a trajectory is not the sum over its "
-                "steps, and the gradient estimate is not exact. It is with `sde_sample_freq=1`.",
-                stacklevel=4,
-            )
 
     def _setup_learn(
         self,
@@ -199,7 +184,7 @@ class REINFORCE(OnPolicyAlgorithm):
         tb_log_name: str = "run",
         progress_bar: bool = False,
     ) -> tuple[int, BaseCallback]:
-        _require(
+        require(
             isinstance(self.rollout_buffer, EpisodicRolloutBuffer),
             "`rollout_buffer_class` must be a subclass of EpisodicRolloutBuffer, which holds whole trajectories",
             self.rollout_buffer_class,
@@ -306,64 +291,99 @@ class REINFORCE(OnPolicyAlgorithm):
         return True
 
     def train(self) -> None:
-        """Take one step along the likelihood-ratio gradient; then, with a value baseline, fit the value network.
+        """Take a step along the likelihood-ratio gradient, or several; then fit the value network, if it is the baseline.
 
-        :raises ValueError: if the gradient is not finite; the parameters are unchanged then
+        :raises ValueError: if the gradient is not finite; no step is taken with it
         """
-        targets = self._targets()
-        baseline = self._baseline(targets)
-        weights = targets - baseline
-        if self.normalize_advantage:
-            weights = normalized(weights)
+        buffer = self.rollout_buffer
+        rewards = buffer.step_rewards + self._values_of_the_rest() if self.bootstrap_truncated else buffer.step_rewards
+        baseline = self._baseline()
+        log_probs = self._log_probs() if self.n_epochs > 1 else None
+        ratios: np.ndarray | None = None
 
         # Switch to train mode (this affects batch norm / dropout)
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
-        self._update_policy(weights)
+        for epoch in range(self.n_epochs):
+            if log_probs is not None and epoch > 0:
+                ratios = likelihood_ratios(self._log_probs() - log_probs, buffer.lengths)
+                effective = effective_sample_size(ratios[np.cumsum(buffer.lengths) - 1])
+                self.logger.record("train/effective_sample_size", effective)
+                if effective < self.min_effective_share * len(buffer.lengths):
+                    break
+            self._update_policy(self._weights(rewards, baseline, ratios))
+            self._n_updates += 1
         if self.baseline == "value":
+            targets = self._targets(rewards)
             self.logger.record("train/explained_variance", explained_variance(baseline, targets))
             self._fit_values(targets)
+        self._average_return = baselines.moving_average(self._average_return, buffer.returns)
 
-        self._n_updates += 1
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-        self.logger.record("train/n_episodes", len(self.rollout_buffer.lengths))
-        self.logger.record("train/return_mean", self.rollout_buffer.returns.mean())
-        self.logger.record("train/return_std", self.rollout_buffer.returns.std())
+        self.logger.record("train/n_episodes", len(buffer.lengths))
+        self.logger.record("train/return_mean", buffer.returns.mean())
+        self.logger.record("train/return_std", buffer.returns.std())
         if hasattr(self.policy, "log_std"):
             self.logger.record("train/std", th.exp(self.policy.log_std).mean().item())
 
-    def _targets(self) -> np.ndarray:
-        """What each ∇log π is multiplied with before a baseline is subtracted, float64 ``[M]``."""
-        buffer = self.rollout_buffer
-        returns, to_go = buffer.returns, buffer.rewards_to_go
-        if self.bootstrap_truncated:
-            rest = self._values_of_the_rest()
-            returns = returns + trajectory_returns(rest, buffer.lengths, self.gamma)
-            to_go = to_go + rewards_to_go(rest, buffer.lengths, self.gamma)
-        return to_go if self.return_type == "reward_to_go" else np.repeat(returns, buffer.lengths)
+    def _weights(self, rewards: np.ndarray, baseline: np.ndarray, ratios: np.ndarray | None = None) -> np.ndarray:
+        """ψ, what multiplies each ∇log π, float64 ``[M]``.
+
+        :param rewards: reward of each step, float ``[M]``
+        :param baseline: what is subtracted at each step, float ``[M]``
+        :param ratios: likelihood ratio of the trajectory up to each step, float ``[M]``; None: the batch is of this policy
+        """
+        lengths = self.rollout_buffer.lengths
+        if ratios is not None:
+            if self.return_type == "trajectory":
+                ratios = np.repeat(ratios[np.cumsum(lengths) - 1], lengths)
+            rewards, baseline = ratios * rewards, ratios * baseline
+        weights = self._targets(rewards) - baseline
+        if self.exact_discounting:
+            weights *= self.gamma ** time_steps(lengths)
+        return normalized(weights) if self.normalize_advantage else weights
+
+    def _targets(self, rewards: np.ndarray) -> np.ndarray:
+        """R(τ) or Gₜ, whichever ``return_type`` says, for each step, float64 ``[M]``."""
+        lengths = self.rollout_buffer.lengths
+        if self.return_type == "reward_to_go":
+            return rewards_to_go(rewards, lengths, self.gamma)
+        return np.repeat(trajectory_returns(rewards, lengths, self.gamma), lengths)
 
     def _values_of_the_rest(self) -> np.ndarray:
         """γV(s_H) at the last step of each trajectory that was cut, as if it were a reward, 0 elsewhere; float64 ``[M]``."""
-        rest = np.zeros(len(self.rollout_buffer.rewards_to_go))
+        rest = np.zeros(len(self.rollout_buffer.step_rewards))
         with th.no_grad():
             for step, obs in self.rollout_buffer.last_observations.items():
                 rest[step] = self.gamma * self.policy.predict_values(self.policy.obs_to_tensor(obs)[0]).item()
         return rest
 
-    def _baseline(self, targets: np.ndarray) -> np.ndarray:
-        """What is subtracted from the targets, float ``[M]``."""
-        buffer = self.rollout_buffer
-        if self.baseline is None:
-            return np.zeros_like(targets)
+    def _baseline(self) -> np.ndarray:
+        """The baseline of each step, float ``[M]``; 0 for the optimal one, which is not a number but a vector."""
+        lengths, returns = self.rollout_buffer.lengths, self.rollout_buffer.returns
+        if self.baseline == "mean":
+            return np.repeat(baselines.mean(returns), lengths)
+        if self.baseline == "leave_one_out":
+            return np.repeat(baselines.leave_one_out(returns), lengths)
+        if self.baseline == "time_leave_one_out":
+            return baselines.time_leave_one_out(self._targets(self.rollout_buffer.step_rewards), lengths)
+        if self.baseline == "moving_average":
+            return np.full(lengths.sum(), self._average_return or 0.0)
         if self.baseline == "value":
             return self._predict_values()
-        return np.repeat(BASELINES[self.baseline](buffer.returns), buffer.lengths)
+        return np.zeros(lengths.sum())
 
     def _predict_values(self) -> np.ndarray:
         """V(s) of each step by the value network as it is, float32 ``[M]``."""
         with th.no_grad():
             parts = [self.policy.predict_values(part.observations) for part in self.rollout_buffer.get(self.batch_size)]
         return th.cat(parts).flatten().cpu().numpy()
+
+    def _log_probs(self) -> np.ndarray:
+        """log π of each action taken, by the policy as it is, float32 ``[M]``."""
+        with th.no_grad():
+            parts = [self._evaluate(part)[0] for part in self.rollout_buffer.get(self.batch_size)]
+        return th.cat(parts).cpu().numpy()
 
     def _update_policy(self, weights: np.ndarray) -> None:
         """One gradient step, accumulated over parts of ``batch_size`` steps.
@@ -372,21 +392,67 @@ class REINFORCE(OnPolicyAlgorithm):
         """
         buffer = self.rollout_buffer
         psi = buffer.to_torch(weights.astype(np.float32))
+        n_episodes = len(buffer.lengths)
         policy_loss, mean_entropy = 0.0, 0.0
         self.policy.optimizer.zero_grad()
         for part in buffer.get(self.batch_size):
             log_probs, entropy = self._evaluate(part)
-            loss = likelihood_ratio_loss(log_probs, psi[part.steps], self.n_episodes)
-            bonus = entropy_loss(log_probs, entropy, self.n_episodes)
+            loss = likelihood_ratio_loss(log_probs, psi[part.steps], n_episodes)
+            bonus = entropy_loss(log_probs, entropy, n_episodes)
             # Without a bonus, spare the backward pass through what is only logged.
             (loss + self.ent_coef * bonus if self.ent_coef > 0 else loss).backward()
             policy_loss += loss.item()
-            mean_entropy -= bonus.item() * self.n_episodes / len(weights)
+            mean_entropy -= bonus.item() * n_episodes / len(weights)
+        if self.baseline == "optimal":
+            self._subtract_optimal_baseline(weights)
         grad_norm = self._step()
 
         self.logger.record("train/policy_loss", policy_loss)
         self.logger.record("train/entropy_loss", -mean_entropy)  # as in SB3, the mean over steps
         self.logger.record("train/grad_norm", grad_norm)
+
+    def _subtract_optimal_baseline(self, weights: np.ndarray) -> None:
+        """Turn the accumulated gradient, of a loss and so of opposite sign, into that with the optimal baseline."""
+        gradients, scores = self._trajectory_gradients(weights)
+        correction = (baselines.optimal(gradients, scores) * scores).mean(0)
+        parameters = [parameter for parameter in self.policy.parameters() if parameter.requires_grad]
+        sizes = [parameter.numel() for parameter in parameters]
+        for parameter, part in zip(parameters, correction.split(sizes), strict=True):
+            if parameter.grad is not None:
+                parameter.grad += part.view_as(parameter)
+
+    def _trajectory_gradients(self, weights: np.ndarray) -> tuple[th.Tensor, th.Tensor]:
+        """Σ ψ ∇log π and Σ ∇log π of each trajectory by itself; ĝ is the mean of the former.
+
+        :param weights: ψ of each step, float ``[M]``
+        :return: two tensors ``[m, P]``, for all P parameters of the policy, 0 for those of the value network
+        """
+        buffer = self.rollout_buffer
+        psi = buffer.to_torch(weights.astype(np.float32))
+        parameters = [parameter for parameter in self.policy.parameters() if parameter.requires_grad]
+        sums = th.zeros(2, len(buffer.lengths), sum(p.numel() for p in parameters), device=self.device)
+        for i, trajectory in enumerate(buffer.trajectories()):
+            for part in buffer.get(self.batch_size, within=trajectory):
+                log_probs, _ = self._evaluate(part)
+                for k, weighted in enumerate(((log_probs * psi[part.steps]).sum(), log_probs.sum())):
+                    gradients = th.autograd.grad(weighted, parameters, retain_graph=k == 0, allow_unused=True)
+                    filled = [th.zeros_like(p) if g is None else g for p, g in zip(parameters, gradients, strict=True)]
+                    sums[k, i] += th.cat([gradient.flatten() for gradient in filled])
+        return sums[0], sums[1]
+
+    def trajectory_estimates(self) -> tuple[th.Tensor, th.Tensor]:
+        """The estimate that each trajectory of the batch makes alone, whose mean is ĝ, and its score.
+
+        For diagnosis, between ``collect_rollouts`` and ``train``, and without entropy bonus or clipping.
+
+        :return: estimates and scores Σ ∇log π, two tensors ``[m, P]``, for all P parameters of the policy
+        """
+        buffer = self.rollout_buffer
+        rewards = buffer.step_rewards + self._values_of_the_rest() if self.bootstrap_truncated else buffer.step_rewards
+        estimates, scores = self._trajectory_gradients(self._weights(rewards, self._baseline()))
+        if self.baseline == "optimal":
+            estimates = estimates - baselines.optimal(estimates, scores) * scores
+        return estimates, scores
 
     def _evaluate(self, part: EpisodicRolloutBufferSamples) -> tuple[th.Tensor, th.Tensor | None]:
         """log π of each action taken and the policy's entropy there, float ``[B]``, without V where that can be spared."""
@@ -481,8 +547,3 @@ def truncated_at(
         going_on = {key: obs[index] for key, obs in new_obs.items()} if isinstance(new_obs, dict) else new_obs[index]
         observations[index] = going_on
     return observations
-
-
-def _require(condition: bool | np.bool, rule: str, value: object) -> None:
-    if not condition:
-        raise ValueError(f"{rule}, but it is {value!r}.")

@@ -55,3 +55,28 @@ def rewards_to_go(rewards: np.ndarray, lengths: np.ndarray, gamma: float) -> np.
         sums[:-span] += np.where(steps_left[:-span] > span, gamma**span * sums[span:], 0.0)
         span *= 2
     return sums
+
+
+def likelihood_ratios(log_ratios: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    r"""Likelihood ratio of each trajectory up to and including each of its steps; the dynamics cancel.
+
+    .. math:: \rho_{0:t} = \prod_{k \le t} \pi_\theta(a_k \mid s_k) / \pi_{old}(a_k \mid s_k)
+
+    At its last step it is the ratio P(τ;θ)/P(τ;θ_old) of the whole trajectory.
+    Source: Jie & Abbeel (2010); Precup et al. (2000) for the ratio up to each step.
+
+    :param log_ratios: log π_θ - log π_old of each action taken, float ``[M]``
+    :param lengths: number of steps of each trajectory, int ``[m]``, each at least 1
+    :return: float64 ``[M]``
+    """
+    sums = np.cumsum(log_ratios, dtype=np.float64)
+    before = np.concatenate([[0.0], sums[np.cumsum(lengths)[:-1] - 1]])
+    return np.exp(sums - np.repeat(before, lengths))
+
+
+def effective_sample_size(ratios: np.ndarray) -> float:
+    r"""Number of trajectories that weighted ones are worth, (Σw)² / Σw², from 1 to m.
+
+    :param ratios: likelihood ratio w of each trajectory, float ``[m]``
+    """
+    return float(ratios.sum() ** 2 / (ratios**2).sum())

@@ -120,8 +120,9 @@ def estimate(model: REINFORCE, batch: tuple[Trajectory, ...]) -> th.Tensor:
 
 
 def update(model: REINFORCE) -> th.Tensor:
-    """What ``train()`` adds to the policy's parameters, float64; all parameters are put back."""
+    """What ``train()`` adds to the policy's parameters, float64; all parameters and averages are put back."""
     before = [parameter.detach().clone() for parameter in model.policy.parameters()]
+    model._average_return = 1.5  # as if there had been earlier batches; this one must not change it for the next
     start = flat(policy_parameters(model))
     model.train()
     difference = flat(policy_parameters(model)) - start

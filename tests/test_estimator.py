@@ -5,12 +5,27 @@ import itertools
 import numpy as np
 import pytest
 import torch as th
-from oracle import TabularMDP, estimate, exact_gradient, expected_estimate, make_model, probability, trajectories
+from oracle import (
+    TabularMDP,
+    estimate,
+    exact_gradient,
+    expected_estimate,
+    flat,
+    make_model,
+    policy_parameters,
+    probability,
+    trajectories,
+)
 from stable_baselines3.common.env_util import make_vec_env
 
 from sb3_reinforce.estimator import entropy_loss, likelihood_ratio_loss, normalized
 
 ROUNDING = 2e-6  # of float32 parameters, gradients and updates around 1
+
+
+def horizon_for(n_episodes):
+    """Pairs of trajectories are many: two steps are enough for them to differ in length, states and rewards."""
+    return 3 if n_episodes == 1 else 2
 
 
 def make_batch_model(n_episodes, **options):
@@ -37,21 +52,120 @@ def test_the_trajectories_are_all_there_are():
         # is V(s) subtracted as fitted before this batch, and V's own fit kept out of the policy's step?
         (1, {"baseline": "value"}),
         (2, {"baseline": "value", "batch_size": 2, "n_critic_updates": 1}),
+        # does the average know nothing of this batch?
+        (2, {"baseline": "moving_average"}),
+        # does each trajectory's optimal baseline come from the others alone, in parts too?
+        (2, {"baseline": "optimal"}),
+        (2, {"baseline": "optimal", "batch_size": 1}),
     ],
 )
 def test_full_trajectory_returns_are_unbiased_for_any_gamma(n_episodes, options, gamma):
     model = make_batch_model(n_episodes, gamma=gamma, **options)
-    assert th.allclose(expected_estimate(model), exact_gradient(model), atol=ROUNDING, rtol=0)
+    horizon = horizon_for(n_episodes)
+    assert th.allclose(expected_estimate(model, horizon), exact_gradient(model, horizon), atol=ROUNDING, rtol=0)
 
 
 @pytest.mark.parametrize(
     ("n_episodes", "options"),
-    [(1, {}), (2, {"baseline": "leave_one_out"}), (1, {"baseline": "value"})],
+    [
+        (1, {}),
+        (2, {"baseline": "leave_one_out"}),
+        (2, {"baseline": "time_leave_one_out"}),
+        (2, {"baseline": "moving_average"}),
+        (2, {"baseline": "optimal"}),
+        (1, {"baseline": "value"}),
+    ],
 )
-def test_rewards_to_go_are_unbiased_without_discount(n_episodes, options):
-    """Past rewards are independent of the action given the state; with gamma = 1 there is no weight to forget."""
-    model = make_batch_model(n_episodes, gamma=1.0, return_type="reward_to_go", **options)
-    assert th.allclose(expected_estimate(model), exact_gradient(model), atol=ROUNDING, rtol=0)
+@pytest.mark.parametrize("discounting", [{"gamma": 1.0}, {"gamma": 0.7, "exact_discounting": True}])
+def test_rewards_to_go_are_unbiased_with_their_discount_weight(n_episodes, options, discounting):
+    """Past rewards are independent of the action given the state; with gamma = 1 the weight is 1."""
+    model = make_batch_model(n_episodes, return_type="reward_to_go", **discounting, **options)
+    horizon = horizon_for(n_episodes)
+    assert th.allclose(expected_estimate(model, horizon), exact_gradient(model, horizon), atol=ROUNDING, rtol=0)
+
+
+def test_the_optimal_baseline_of_three_trajectories_is_unbiased():
+    model = make_batch_model(3, gamma=0.7, baseline="optimal")
+    assert th.allclose(expected_estimate(model, horizon=2), exact_gradient(model, horizon=2), atol=ROUNDING, rtol=0)
+
+
+class Jump(th.optim.SGD):
+    """An optimizer whose first step goes to a point of its own, whatever the gradient."""
+
+    jumped = False
+
+    def step(self, closure=None):
+        if self.jumped:
+            return super().step(closure)
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.data.mul_(-0.5).add_(0.2)
+        self.jumped = True
+        return None
+
+
+@pytest.mark.parametrize(
+    ("n_episodes", "options"),
+    [
+        (1, {"gamma": 0.7}),
+        (2, {"gamma": 0.7, "baseline": "leave_one_out"}),
+        (1, {"gamma": 0.7, "baseline": "value"}),
+        (1, {"gamma": 1.0, "return_type": "reward_to_go"}),
+        (1, {"gamma": 0.7, "return_type": "reward_to_go", "exact_discounting": True}),
+        (2, {"gamma": 1.0, "return_type": "reward_to_go", "baseline": "time_leave_one_out"}),
+        (1, {"gamma": 1.0, "return_type": "reward_to_go", "baseline": "value"}),
+    ],
+)
+def test_the_ratio_weighted_gradient_is_exact_away_from_the_policy_that_collected(n_episodes, options):
+    """The second step of ``n_epochs=2``, at parameters far from those that the trajectories were collected with."""
+    model = make_batch_model(n_episodes, n_epochs=2, min_effective_share=0.0, n_critic_updates=1, **options)
+    model.policy.optimizer.__class__ = Jump
+    old = [parameter.detach().clone() for parameter in model.policy.parameters()]
+    horizon = horizon_for(n_episodes)
+    every = trajectories(horizon)
+    probabilities = {trajectory: probability(model, trajectory).item() for trajectory in every}
+    model.policy.optimizer.step()
+    jumped_to = flat(policy_parameters(model))
+    exact = exact_gradient(model, horizon)
+
+    expected = th.zeros_like(exact)
+    for batch in itertools.product(every, repeat=n_episodes):
+        with th.no_grad():
+            for parameter, value in zip(model.policy.parameters(), old, strict=True):
+                parameter.copy_(value)
+        model.policy.optimizer.jumped = False
+        start = flat(policy_parameters(model))
+        update = start + estimate(model, batch) - jumped_to
+        expected += np.prod([probabilities[trajectory] for trajectory in batch]) * update
+    assert (exact - exact_gradient(model, horizon)).abs().max() > 0.1  # far indeed
+    assert th.allclose(expected, exact, atol=5 * ROUNDING, rtol=0)
+
+
+def test_reuse_ends_when_the_effective_sample_size_falls():
+    """A third step is not taken when after the second the two trajectories are worth less than 1.99 of two."""
+    batch = (trajectories(3)[0], trajectories(3)[-1])
+    updates = []
+    for n_epochs, share in ((1, 0.0), (3, 0.0), (3, 0.995)):
+        model = make_batch_model(2, n_epochs=n_epochs, min_effective_share=share)
+        estimate(model, batch)
+        updates.append(model._n_updates)
+        if n_epochs > 1:
+            assert 1.0 <= model.logger.name_to_value["train/effective_sample_size"] <= 2.0
+    assert updates == [1, 3, 1]
+
+
+def test_the_mean_of_the_trajectory_estimates_is_the_update():
+    batch = (trajectories(3)[0], trajectories(3)[5])
+    for options in ({}, {"baseline": "leave_one_out"}, {"baseline": "optimal"}, {"return_type": "reward_to_go"}):
+        model = make_batch_model(2, batch_size=2, **options)
+        update = estimate(model, batch)
+        estimates, scores = model.trajectory_estimates()
+        names = [name for name, _ in model.policy.named_parameters()]
+        sizes = [parameter.numel() for parameter in model.policy.parameters()]
+        by_name = dict(zip(names, estimates.mean(0).split(sizes), strict=True))
+        assert th.allclose(th.cat([by_name["action_net.weight"], by_name["action_net.bias"]]).double(), update, atol=ROUNDING)
+        assert not by_name["value_net.weight"].any()
+        assert scores.shape == estimates.shape
 
 
 def test_discounted_rewards_to_go_are_biased():
