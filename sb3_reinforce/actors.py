@@ -6,7 +6,8 @@ for every policy. ``mlp_actor`` evaluates a small network with numpy, on views o
 takes a tenth of the time; it exists for the policies that SB3 builds from linear layers and activations alone.
 Both draw from ``policy.get_distribution(obs)``; ``agrees`` checks that on real observations.
 
-Random numbers come from numpy's global generator in the one and from torch's in the other; SB3 seeds both.
+Random numbers come from torch's generator, which SB3 seeds: at each draw in the one, in the other by way of a numpy
+generator of its own that torch seeds, so that an environment that seeds numpy's global one does not fix the actions.
 """
 
 from collections.abc import Callable
@@ -63,7 +64,8 @@ def environment_actions(policy: ActorCriticPolicy) -> _ArrayFunction:
     if isinstance(space, spaces.Box):
         if policy.squash_output:
             return policy.unscale_action
-        return lambda actions: np.clip(actions, space.low, space.high)
+        low, high = space.low, space.high
+        return lambda actions: actions.clip(low, high)  # in half the time of np.clip
     start = getattr(space, "start", 0)
     if np.any(start):
         return lambda actions: actions + start
@@ -226,31 +228,32 @@ def _activation(module: nn.Module) -> _ArrayFunction | None:
 def _sampler(policy: ActorCriticPolicy) -> _ArrayFunction | None:
     """Sampling from the policy's distribution, given the last layer's outputs."""
     distribution = policy.action_dist
+    generator = np.random.default_rng(int(th.randint(2**62, ())))
+
+    def sample_categorical(logits: np.ndarray) -> np.ndarray:
+        # The Gumbel-max trick: the argmax of logits plus Gumbel noise has the softmax's distribution.
+        return (logits + generator.gumbel(size=logits.shape)).argmax(axis=1)
+
+    def sample_multi_categorical(logits: np.ndarray) -> np.ndarray:
+        return np.stack([sample_categorical(part) for part in np.split(logits, splits, axis=1)], axis=1)
+
+    def sample_bernoulli(logits: np.ndarray) -> np.ndarray:
+        # A logit plus logistic noise is positive with the probability that the sigmoid gives.
+        return (logits + generator.logistic(size=logits.shape) > 0).astype(np.float32)
+
+    def sample_gaussian(means: np.ndarray) -> np.ndarray:
+        actions = std * generator.standard_normal(means.shape, dtype=np.float32) + means
+        return actions.reshape(-1, *shape)
+
     if type(distribution) is CategoricalDistribution:
-        return _sample_categorical
+        return sample_categorical
     if type(distribution) is MultiCategoricalDistribution:
         splits = np.cumsum(distribution.action_dims)[:-1]
-        return lambda logits: np.stack([_sample_categorical(part) for part in np.split(logits, splits, axis=1)], axis=1)
+        return sample_multi_categorical
     if type(distribution) is BernoulliDistribution:
-        return _sample_bernoulli
+        return sample_bernoulli
     if type(distribution) is DiagGaussianDistribution:
-        log_std = policy.log_std.detach().numpy()
-        shape = policy.action_space.shape
-        assert shape is not None
-
-        def sample_gaussian(means: np.ndarray) -> np.ndarray:
-            actions = np.exp(log_std) * np.random.standard_normal(means.shape) + means
-            return actions.astype(np.float32).reshape(-1, *shape)
-
+        std = np.exp(policy.log_std.detach().numpy())
+        shape = policy.action_space.shape or ()
         return sample_gaussian
     return None
-
-
-def _sample_categorical(logits: np.ndarray) -> np.ndarray:
-    """By the Gumbel-max trick: the argmax of logits plus Gumbel noise has the softmax's distribution."""
-    return (logits + np.random.gumbel(size=logits.shape)).argmax(axis=1)
-
-
-def _sample_bernoulli(logits: np.ndarray) -> np.ndarray:
-    """A logit plus logistic noise is positive with the probability that the sigmoid gives."""
-    return (logits + np.random.logistic(size=logits.shape) > 0).astype(np.float32)

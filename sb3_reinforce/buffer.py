@@ -145,8 +145,9 @@ class EpisodicRolloutBuffer(RolloutBuffer):
         self._check_finite()
         if psutil is not None and (available := psutil.virtual_memory().available) < 2 * self.nbytes:
             raise ValueError(
-                f"The rollout has filled {self.nbytes / 1e9:.2f} GB and needs as much again, but only {available / 1e9:.2f} "
-                f"GB of memory are free. Choose a smaller `n_episodes`, a shorter `horizon` or fewer environments."
+                f"The rollout has filled its {self.nbytes / 1e9:.2f} GB, and to grow it needs twice as much, but only "
+                f"{available / 1e9:.2f} GB of memory are free. Choose a smaller `n_episodes`, a shorter `horizon` or fewer "
+                "environments."
             )
         if isinstance(self.observations, dict):
             self.observations = {key: _doubled(stored) for key, stored in self.observations.items()}
@@ -170,17 +171,19 @@ class EpisodicRolloutBuffer(RolloutBuffer):
         Asked when storage grows and when the batch is whole: that is often enough to stop an environment that NaN
         keeps from ending, and costs nothing at each step.
         """
+        rows = slice(self._n_checked, self.pos)
         observations = self.observations if isinstance(self.observations, dict) else {"": self.observations}
-        columns = {"reward": self.rewards, **{f"observation {key}".strip(): stored for key, stored in observations.items()}}
-        for name, stored in columns.items():
-            new = stored[self._n_checked : self.pos]
-            if np.issubdtype(new.dtype, np.floating) and not np.isfinite(new).all():
-                row, env = np.argwhere(~np.isfinite(new))[0][:2]
-                raise ValueError(
-                    f"Environment {env} returned a non-finite {name} at step {self._n_checked + row} of the rollout: "
-                    f"{new[row, env]}. Nothing was learned from this rollout."
-                )
+        columns = {f"observation {key}".rstrip(): stored[rows] for key, stored in observations.items()}
+        raise_if_not_finite({**columns, "reward": self.rewards[rows]}, self._n_checked)
         self._n_checked = self.pos
+
+    def check_next_observation(self, obs: Observations) -> None:
+        """Raise if an observation that is not stored yet, because no action could be found for it, is not finite.
+
+        :param obs: what the policy saw, ``[n_envs, ...]``
+        """
+        observations = obs if isinstance(obs, dict) else {"": obs}
+        raise_if_not_finite({f"observation {key}".rstrip(): value[None] for key, value in observations.items()}, self.pos)
 
     def compute_returns_and_advantage(self, last_values: th.Tensor | None = None, dones: np.ndarray | None = None) -> None:
         """Order the batch by trajectory and compute its ``lengths``, ``step_rewards`` and ``returns``.
@@ -234,6 +237,25 @@ class EpisodicRolloutBuffer(RolloutBuffer):
         else:
             actions = actions.float().reshape(len(indices), self.action_dim)
         return EpisodicRolloutBufferSamples(observations, actions, steps)
+
+
+def raise_if_not_finite(columns: dict[str, np.ndarray], first_row: int) -> None:
+    """Raise a ``ValueError`` that names the first NaN or infinity, if there is one.
+
+    :param columns: what to look at, by name, each ``[n_rows, n_envs, ...]``
+    :param first_row: the step that the first row is of
+    """
+    found = []
+    for name, values in columns.items():
+        if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
+            row, env = np.argwhere(~np.isfinite(values))[0][:2]
+            found.append((row, env, name, values[row, env]))
+    if found:
+        row, env, name, value = min(found, key=lambda first: first[0])
+        raise ValueError(
+            f"Environment {env}: {name} at step {first_row + row} of the rollout is not finite: {value}. "
+            "Nothing was learned from this rollout."
+        )
 
 
 def _shape(space: spaces.Space[Any]) -> tuple[int, ...]:

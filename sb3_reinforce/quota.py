@@ -22,6 +22,7 @@ class EpisodeQuota:
         self.n_owed = n_episodes  # trajectories not yet started
         self.n_recording = 0
         self.recording = np.zeros(n_envs, dtype=bool)  # the environments whose current episode is in the batch
+        self.deadline = max_length  # no episode has to be cut before this step
         self._started_at = np.zeros(n_envs, dtype=np.int64)
         self.start(np.ones(n_envs, dtype=bool), 0)
 
@@ -35,22 +36,19 @@ class EpisodeQuota:
         self.n_owed -= len(recorded)
         self.recording[fresh] = False
         self.recording[recorded] = True
+        self.n_recording = int(np.count_nonzero(self.recording))
         self._started_at[recorded] = n_steps
-        self._update_deadline()
 
     def cut(self, n_steps: int) -> np.ndarray:
-        """Stop recording the episodes that have reached ``max_length``.
+        """Stop recording the episodes that have reached ``max_length``; to be called at ``deadline`` or before.
 
         :param n_steps: steps taken so far in this rollout
         :return: the environments whose episode was cut, bool ``[n_envs]``
         """
+        if n_steps < self.deadline:
+            return np.zeros_like(self.recording)
         outlasting = self.recording & (n_steps - self._started_at >= self.max_length)
         self.recording &= ~outlasting
-        self._update_deadline()
+        self.n_recording = int(np.count_nonzero(self.recording))
+        self.deadline = int(self._started_at[self.recording].min(initial=n_steps)) + self.max_length
         return outlasting
-
-    def _update_deadline(self) -> None:
-        """Kept as plain numbers, since the rollout loop compares them at every step."""
-        started_at = self._started_at[self.recording]
-        self.n_recording = len(started_at)
-        self.deadline = int(started_at.min()) + self.max_length if self.n_recording else 0

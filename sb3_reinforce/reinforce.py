@@ -247,7 +247,11 @@ class REINFORCE(OnPolicyAlgorithm):
             if self.use_sde and self.sde_sample_freq > 0 and n_steps % self.sde_sample_freq == 0:
                 self.policy.reset_noise(env.num_envs)
 
-            actions = act(self._last_obs)  # type: ignore[arg-type]
+            try:
+                actions = act(self._last_obs)  # type: ignore[arg-type]
+            except ValueError:  # torch's word for a distribution whose parameters are NaN
+                rollout_buffer.check_next_observation(self._last_obs)  # type: ignore[arg-type]
+                raise
             clipped_actions = bounded(actions)
             new_obs, rewards, dones, infos = env.step(clipped_actions)
             self.num_timesteps += env.num_envs

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from sb3_reinforce.baselines import BASELINES
-from sb3_reinforce.reinforce import RETURN_TYPES
+from sb3_reinforce.checks import RETURN_TYPES
 
 if TYPE_CHECKING:  # importing Optuna is left to RL Zoo
     import optuna
 
+#: Those that any return type and normalisation go with; the batch mean is a shorter step of leave-one-out.
+_BASELINES = (None, "leave_one_out", "moving_average", "value")
 _LAYERS = {"tiny": [64], "small": [64, 64], "medium": [256, 256]}
 _ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU}
 
@@ -35,7 +36,7 @@ def sample(trial: optuna.Trial, n_actions: int, n_envs: int, additional_args: di
         "one_minus_gamma": trial.suggest_float("one_minus_gamma", 1e-4, 0.03, log=True),
         "n_episodes_pow": trial.suggest_int("n_episodes_pow", 1, 6),
         "return_type": trial.suggest_categorical("return_type", RETURN_TYPES),
-        "baseline": trial.suggest_categorical("baseline", [None, *BASELINES, "value"]),
+        "baseline": trial.suggest_categorical("baseline", _BASELINES),
         "normalize_advantage": trial.suggest_categorical("normalize_advantage", [False, True]),
         "ent_coef": trial.suggest_float("ent_coef", 1e-8, 0.1, log=True),
         "max_grad_norm": trial.suggest_categorical("max_grad_norm", [None, 0.5, 5.0, 50.0]),

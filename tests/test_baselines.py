@@ -1,12 +1,15 @@
 """Baselines from the returns of the batch: what they may and may not use, and the two identities that relate them."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
+import torch as th
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from sb3_reinforce.baselines import BASELINES, leave_one_out, mean
+from sb3_reinforce.baselines import leave_one_out, mean, moving_average, optimal, time_leave_one_out
 
 RETURNS = arrays(np.float64, st.integers(2, 20), elements=st.floats(-1000, 1000))
 ROUNDING = 1e-11  # 20 float64 numbers of at most 1000, each addition rounded by 1e-16 of the sum
@@ -47,23 +50,75 @@ def test_mean_is_a_shrunken_leave_one_out(returns: np.ndarray) -> None:
     )
 
 
-@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize("baseline", [mean, leave_one_out])
 @pytest.mark.parametrize("m", [2, 3, 16])
 @pytest.mark.parametrize("value", [0.0, 1.0, -3.7, 500.25])
-def test_equal_returns_leave_no_weight(name: str, m: int, value: float) -> None:
+def test_equal_returns_leave_no_weight(baseline: Callable[[np.ndarray], np.ndarray], m: int, value: float) -> None:
     """Where all trajectories did as well, there is nothing to learn from their difference."""
     returns = np.full(m, value)
-    np.testing.assert_allclose(BASELINES[name](returns), returns, rtol=1e-14)
+    np.testing.assert_allclose(baseline(returns), returns, rtol=1e-14)
 
 
-@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize(
+    ("baseline", "expected"),
+    [(mean, [50_000_000.5] * 4), (leave_one_out, [(1e8 + 2) / 3, (2e8 + 1) / 3] * 2)],
+)
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int64])
-def test_baselines_are_float64_of_the_same_shape_and_leave_the_returns(name: str, dtype: type) -> None:
+def test_baselines_are_float64_of_the_same_shape_and_leave_the_returns(
+    baseline: Callable[[np.ndarray], np.ndarray], expected: list[float], dtype: type
+) -> None:
     """10⁸ and 1: their mean is not a float32 number, and the returns are not overwritten."""
     returns = np.array([1e8, 1, 1e8, 1]).astype(dtype)
-    baseline = BASELINES[name](returns)
-    assert baseline.dtype == np.float64
-    assert baseline.shape == (4,)
+    values = baseline(returns)
+    assert values.dtype == np.float64
+    assert values.tolist() == expected
     assert returns.tolist() == [1e8, 1, 1e8, 1]
-    expected = {"mean": [50_000_000.5] * 4, "leave_one_out": [(1e8 + 2) / 3, (2e8 + 1) / 3] * 2}
-    assert baseline.tolist() == expected[name]
+
+
+def test_time_leave_one_out_by_hand() -> None:
+    """At t = 0 all three are alive, at t = 1 the first and the third, at t = 2 only the third: nothing to compare with."""
+    to_go = np.array([10.0, 4.0, 7.0, 30.0, 20.0, 5.0])
+    lengths = np.array([2, 1, 3])
+    assert time_leave_one_out(to_go, lengths).tolist() == [18.5, 20.0, 20.0, 8.5, 4.0, 0.0]
+
+
+def test_time_leave_one_out_never_uses_its_own_rewards() -> None:
+    """Nor those of its other steps."""
+    to_go, lengths = np.arange(6.0), np.array([2, 1, 3])
+    changed = to_go.copy()
+    changed[:2] += 100
+    assert time_leave_one_out(changed, lengths)[:2].tolist() == time_leave_one_out(to_go, lengths)[:2].tolist()
+    assert (time_leave_one_out(changed, lengths)[2:5] > time_leave_one_out(to_go, lengths)[2:5]).all()
+
+
+def test_moving_average_starts_at_the_first_batch() -> None:
+    """Then a tenth of each new one."""
+    average = moving_average(None, np.array([1.0, 3.0]))
+    assert average == 2.0
+    assert moving_average(average, np.array([12.0])) == pytest.approx(3.0)
+
+
+def test_optimal_is_the_quotient_over_the_others() -> None:
+    """Against the definition, one trajectory after the other, for full-trajectory returns: E[s² R] / E[s²]."""
+    generator = th.Generator().manual_seed(0)
+    scores = th.randn(5, 3, generator=generator)
+    returns = th.tensor([1.0, 2.0, 4.0, 8.0, 16.0])[:, None]
+    values = optimal(scores * returns, scores)
+    for i in range(5):
+        others = [j for j in range(5) if j != i]
+        expected = (scores[others] ** 2 * returns[others]).sum(0) / (scores[others] ** 2).sum(0)
+        th.testing.assert_close(values[i], expected)
+
+
+def test_optimal_is_zero_where_the_others_say_nothing() -> None:
+    """A parameter that only one trajectory touches, or none."""
+    scores = th.tensor([[0.3, 0.0], [0.0, 0.0], [0.0, 0.0]])
+    values = optimal(2 * scores, scores)
+    assert values[0].tolist() == [0.0, 0.0]
+    assert values[1].tolist() == [2.0, 0.0]
+
+
+def test_optimal_of_equal_returns_is_that_return() -> None:
+    """Then nothing is left of the estimate."""
+    scores = th.randn(4, 6, generator=th.Generator().manual_seed(0))
+    th.testing.assert_close(optimal(3.0 * scores, scores), th.full((4, 6), 3.0))

@@ -88,15 +88,15 @@ def test_trajectories_are_laid_end_to_end(buffer_size: int) -> None:
     assert buffer.lengths.tolist() == LENGTHS
     assert buffer.lengths.dtype == np.int64
     assert buffer.returns.tolist() == [0 + 10 + 20, 30 + 40 + 50, 1 + 11, 31 + 41]
-    assert buffer.rewards_to_go.tolist() == [30, 30, 20, 120, 90, 50, 12, 11, 72, 41]
-    assert buffer.returns.dtype == buffer.rewards_to_go.dtype == np.float64
+    assert buffer.returns.dtype == np.float64
+    assert buffer.step_rewards.tolist() == [0, 10, 20, 30, 40, 50, 1, 11, 31, 41]
+    assert buffer.trajectories() == [slice(0, 3), slice(3, 6), slice(6, 8), slice(8, 10)]
 
 
 def test_gamma_discounts() -> None:
     """γ = 1/2: R(τ) of the first is 0 + 10/2 + 20/4, of the last 31 + 41/2."""
     buffer = filled(make_buffer(gamma=0.5))
     assert buffer.returns[[0, -1]].tolist() == [10.0, 51.5]
-    assert buffer.rewards_to_go[[0, 1, 2, -1]].tolist() == [10.0, 20.0, 20.0, 41.0]
 
 
 @pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
@@ -234,7 +234,7 @@ def test_a_reward_that_is_not_finite_is_named(value: float, row: int) -> None:
     """By environment and step: it would make every parameter NaN, long before anyone looked."""
     rewards = REWARDS.copy()
     rewards[row, 1] = value
-    with pytest.raises(ValueError, match=f"Environment 1 returned a non-finite reward at step {row} of the rollout: {value}"):
+    with pytest.raises(ValueError, match=f"Environment 1: reward at step {row} of the rollout is not finite: {value}"):
         filled(make_buffer(buffer_size=4), rewards=rewards)
 
 
@@ -244,7 +244,7 @@ def test_an_observation_that_is_not_finite_is_named() -> None:
     observations = drawn(BOX)
     observations[2, 1, 0] = np.inf
     observations[4, 0, :] = np.nan
-    with pytest.raises(ValueError, match="Environment 1 returned a non-finite observation at step 2 of the rollout"):
+    with pytest.raises(ValueError, match="Environment 1: observation at step 2 of the rollout"):
         filled(buffer, observations)
 
 
@@ -252,7 +252,7 @@ def test_a_dict_observation_that_is_not_finite_is_named_by_its_key() -> None:
     """The key tells which sensor; images of whole numbers cannot be wrong in this way."""
     observations = {key: drawn(space) for key, space in DICT.items()}
     observations["joints"][3, 0, 1, 1] = np.nan
-    with pytest.raises(ValueError, match="Environment 0 returned a non-finite observation joints at step 3"):
+    with pytest.raises(ValueError, match="Environment 0: observation joints at step 3"):
         filled(make_buffer(DICT), observations)
 
 
@@ -269,7 +269,7 @@ def test_what_was_wrong_first_is_named(reward_row: int, name: str, row: int) -> 
     observations, rewards = drawn(BOX), REWARDS.copy()
     observations[2, 0] = np.nan
     rewards[reward_row, 0] = np.nan
-    with pytest.raises(ValueError, match=f"Environment 0 returned a non-finite {name} at step {row} "):
+    with pytest.raises(ValueError, match=f"Environment 0: {name} at step {row} "):
         filled(make_buffer(buffer_size=N_ROWS), observations, rewards=rewards)
 
 
@@ -279,7 +279,7 @@ def test_growth_finds_what_is_not_finite(row: int) -> None:
     buffer = make_buffer(buffer_size=4)
     for i in range(4):
         add(buffer, i, reward=np.full(N_ENVS, np.nan) if i == row else None)
-    with pytest.raises(ValueError, match=f"Environment 0 returned a non-finite reward at step {row} "):
+    with pytest.raises(ValueError, match=f"Environment 0: reward at step {row} "):
         add(buffer, 4)
 
 
@@ -297,7 +297,7 @@ def test_what_an_earlier_rollout_held_is_not_looked_at() -> None:
     buffer = make_buffer(buffer_size=4)
     for i in range(3):
         add(buffer, i, reward=np.full(N_ENVS, np.nan))
-    with pytest.raises(ValueError, match="non-finite reward at step 0"):
+    with pytest.raises(ValueError, match="reward at step 0 of the rollout is not finite"):
         buffer.compute_returns_and_advantage()
     buffer.reset()
     add(buffer, 0)

@@ -459,7 +459,7 @@ def test_numbers_that_are_not_finite_stop_training(fault: dict[str, float], leng
     env = vectorized(ScriptedEnv(length), FaultyEnv(ScriptedEnv(length, env_id=1), at=1, **fault))
     model = make_model(env, n_episodes=2)
     before = parameters(model)
-    with pytest.raises(ValueError, match="Environment 1 returned a non-finite"):
+    with pytest.raises(ValueError, match=r"Environment 1: .* is not finite"):
         model.learn(100)
     np.testing.assert_array_equal(parameters(model), before)
     assert model.num_timesteps <= 2 * 129
@@ -634,3 +634,17 @@ def test_a_schedule_never_sees_progress_below_zero() -> None:
 
     make_model(scripted([30]), n_episodes=1, learning_rate=schedule).learn(40)
     assert sorted(set(seen)) == [0.0, 0.25, 1.0]
+
+
+def test_an_environment_that_seeds_numpy_does_not_fix_the_actions() -> None:
+    """As older ones do in ``reset``: the actor draws from a generator of its own."""
+
+    class SeedsNumpy(BanditEnv):
+        def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+            np.random.seed(0)
+            return super().reset(seed=seed)
+
+    model = REINFORCE("MlpPolicy", vectorized(SeedsNumpy()), n_episodes=32)
+    model.learn(1)
+    assert model._use_mlp_actor
+    assert len(set(model.rollout_buffer.actions[:32].flatten())) > 1  # all equal by chance once in 2³¹

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from sb3_reinforce.returns import rewards_to_go, time_steps, trajectory_returns
+from sb3_reinforce.returns import effective_sample_size, likelihood_ratios, rewards_to_go, time_steps, trajectory_returns
 
 LARGEST, LONGEST = 100.0, 20
 ROUNDING = 1e-12  # of float64, over the few operations that each number takes: a sum of 20 numbers, and powers of γ
@@ -146,3 +146,17 @@ def test_long_trajectories_stay_exact() -> None:
     gamma, length = 0.999, 2**17 + 1
     expected = (1 - gamma ** np.arange(length, 0, -1)) / (1 - gamma)
     np.testing.assert_allclose(rewards_to_go(np.ones(length), np.array([length]), gamma), expected, rtol=ROUNDING)
+
+
+def test_likelihood_ratios_by_hand() -> None:
+    """Products of the ratios from each trajectory's own first step on."""
+    ratios = np.array([2.0, 3.0, 0.5, 4.0, 0.25])
+    expected = [2.0, 6.0, 0.5, 2.0, 0.5]
+    np.testing.assert_allclose(likelihood_ratios(np.log(ratios), np.array([2, 3])), expected, rtol=1e-14)
+
+
+def test_effective_sample_size_counts_what_weighs() -> None:
+    """Equal weights count fully, a single one counts for one."""
+    assert effective_sample_size(np.full(7, 0.3)) == pytest.approx(7.0)
+    assert effective_sample_size(np.array([0.0, 5.0, 0.0])) == pytest.approx(1.0)
+    assert effective_sample_size(np.array([1.0, 3.0])) == pytest.approx(16 / 10)
