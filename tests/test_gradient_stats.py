@@ -1,0 +1,162 @@
+"""The instruments: what they say of a gradient whose value and variance are known exactly."""
+
+import numpy as np
+import pytest
+import torch as th
+from oracle import TabularMDP, estimate, exact_gradient, make_model, probability, trajectories
+from stable_baselines3.common.callbacks import CallbackList
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.utils import LinearSchedule
+
+from sb3_reinforce import REINFORCE, AdaptiveEpisodesCallback, GradientStatsCallback
+
+
+def logged(
+    model: REINFORCE, callback: GradientStatsCallback, n_batches: int, spoil=lambda model: None
+) -> dict[str, np.ndarray]:
+    """What the callback logs for rollouts of a policy that does not change, by key."""
+    _, nothing = model._setup_learn(1)
+    callback.init_callback(model)
+    n_episodes = model.n_episodes
+    records = []
+    for _ in range(n_batches):
+        model.n_episodes = n_episodes
+        assert model.collect_rollouts(model.env, nothing, model.rollout_buffer, 0)
+        spoil(model)
+        callback.on_rollout_end()
+        records.append({key: value for key, value in model.logger.name_to_value.items() if key.startswith("gradient/")})
+    return {key: np.array([record[key] for record in records if key in record]) for key in records[-1]}
+
+
+def test_variance_and_signal_are_unbiased():
+    """Their means over batches are tr Σ and |∇U|², both of which enumeration gives, within 4 standard errors."""
+    model = make_model(make_vec_env(TabularMDP, n_envs=4, seed=2), n_episodes=4, gamma=1.0)
+    gradient = exact_gradient(model)
+    single = make_model(n_episodes=1, gamma=1.0)
+    moments = sum(probability(single, tau).item() * estimate(single, (tau,)).square() for tau in trajectories(3))
+    exact_trace = (moments - gradient.square()).sum().item()
+
+    values = logged(model, GradientStatsCallback(), 400)
+    traces = values["gradient/trace_of_covariance"]
+    signals = values["gradient/squared_norm"]
+    for sample, exact in ((traces, exact_trace), (signals, gradient.square().sum().item())):
+        assert abs(sample.mean() - exact) < 4 * sample.std() / np.sqrt(len(sample))
+
+
+def test_the_noise_scale_is_the_ratio_of_the_averages():
+    """Without smoothing, that of the batch; with it, averages of numerator and denominator, not of the ratio."""
+    model = make_model(make_vec_env(TabularMDP, n_envs=4, seed=2), n_episodes=4)
+    values = logged(model, GradientStatsCallback(smoothing=0.0), 30)
+    traces, signals = values["gradient/trace_of_covariance"], values["gradient/squared_norm"]
+    expected = np.divide(traces, signals, out=np.full(30, np.inf), where=signals > 0)
+    np.testing.assert_allclose(values["gradient/noise_scale"], expected)
+    noisy = traces > 0
+    np.testing.assert_allclose(values["gradient/signal_to_noise"][noisy], 4 * signals[noisy] / traces[noisy])
+
+    callback = GradientStatsCallback(smoothing=0.5)
+    values = logged(model, callback, 2)
+    traces, signals = values["gradient/trace_of_covariance"], values["gradient/squared_norm"]
+    assert callback._averages == pytest.approx([traces @ [0.25, 0.5], signals @ [0.25, 0.5]])
+
+
+def test_the_score_test_is_silent_on_a_thousand_unbiased_batches():
+    """No warning, which would be an error here, and z within what a standard normal allows."""
+    model = make_model(make_vec_env(TabularMDP, n_envs=8, seed=3), n_episodes=2)
+    z = logged(model, GradientStatsCallback(), 1000)["gradient/mean_score_z"]
+    assert len(z) == 999
+    assert abs(z[-1]) < 4
+
+
+def test_the_level_of_the_score_test_is_as_stated():
+    """Of 300 runs of 1,000 batches of scores with mean zero, less than 1 in 100 ever exceed the threshold of 4."""
+    generator = th.Generator().manual_seed(0)
+    exceeded = 0
+    for _ in range(300):
+        scores = th.randn(1000, 6, generator=generator, dtype=th.float64)
+        directions = th.cumsum(scores, 0)[:-1]
+        components = (scores[1:] * directions).sum(1) / directions.norm(dim=1)
+        z = th.cumsum(components, 0) / th.cumsum(components**2, 0).sqrt()
+        exceeded += bool((z > 4).any())
+    assert exceeded < 3 + 4 * np.sqrt(3)  # four standard deviations above 1 in 100
+
+
+def first_finished(model: REINFORCE) -> None:
+    """Keep the 4 of 16 trajectories that finish first, as a biased collector would."""
+    buffer = model.rollout_buffer
+    trajectory_slices = buffer.trajectories()
+    last_rows = [buffer._order[each.stop - 1] // buffer.n_envs for each in trajectory_slices]
+    kept = np.argsort(last_rows, kind="stable")[:4]
+    steps = np.concatenate([buffer._order[trajectory_slices[i]] for i in kept])
+    buffer.recorded[: buffer.pos] = False
+    buffer.recorded.reshape(-1)[steps] = True
+    buffer.compute_returns_and_advantage()
+
+
+def test_the_score_test_fires_on_a_biased_collector():
+    model = make_model(make_vec_env(TabularMDP, n_envs=8, seed=3), n_episodes=16)
+    callback = GradientStatsCallback()
+    with pytest.warns(UserWarning, match="do not seem to be draws from the policy"):
+        z = logged(model, callback, 60, spoil=first_finished)["gradient/mean_score_z"]
+    assert z[-1] > callback.z_threshold
+
+
+def test_the_cosine_is_that_of_the_update_before():
+    """With SGD the last change is the last estimate, so on one and the same batch the cosine is 1."""
+    model = make_model(make_vec_env(TabularMDP, n_envs=2, seed=0), n_episodes=2)
+    callback = GradientStatsCallback()
+    _, nothing = model._setup_learn(1)
+    callback.init_callback(model)
+    assert model.collect_rollouts(model.env, nothing, model.rollout_buffer, 0)
+    callback.on_rollout_end()
+    assert "gradient/cosine_with_last_update" not in model.logger.name_to_value
+    model.lr_schedule = lambda _: 1e-4
+    model.train()
+    callback.on_rollout_end()
+    assert model.logger.name_to_value["gradient/cosine_with_last_update"] == pytest.approx(1.0, abs=1e-3)
+
+
+def test_the_number_of_episodes_follows_the_noise_scale_within_bounds():
+    sizes = []
+
+    class Recorded(AdaptiveEpisodesCallback):
+        def _on_rollout_end(self):
+            super()._on_rollout_end()
+            sizes.append((self.noise_scale, self.model.n_episodes))
+
+    model = REINFORCE("MlpPolicy", make_vec_env(TabularMDP, n_envs=2, seed=0), n_episodes=4, seed=0)
+    model.learn(500, callback=Recorded(min_episodes=3, max_episodes=9))
+    assert {size for _, size in sizes} <= set(range(3, 10))
+    assert all(size == int(np.clip(scale, 3, 9)) for scale, size in sizes)
+    assert len({size for _, size in sizes}) > 1
+    assert model.logger.name_to_value["train/n_episodes"] in range(3, 10)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"smoothing": 1.0}, r"`smoothing` must be in \[0, 1\), but it is 1.0"),
+        ({"z_threshold": 0.0}, "`z_threshold` must be above 0, but it is 0.0"),
+        ({"min_episodes": 1}, "`min_episodes` must be at least 2"),
+        ({"min_episodes": 9, "max_episodes": 8}, "at most `max_episodes`, but they are 9 and 8"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        AdaptiveEpisodesCallback(**arguments)
+
+
+def test_one_trajectory_has_no_variance():
+    model = make_model(n_episodes=1)
+    with pytest.raises(ValueError, match="`n_episodes` must be at least 2 for GradientStatsCallback"):
+        model.learn(10, callback=GradientStatsCallback())
+
+
+def test_it_works_in_a_list_with_a_schedule_and_any_baseline():
+    """And what is learned does not depend on whether it is watched."""
+    for baseline in ("value", "optimal"):
+        options = {"n_episodes": 4, "baseline": baseline, "seed": 0, "learning_rate": LinearSchedule(1e-2, 0.0, 1.0)}
+        parameters = []
+        for callback in (None, CallbackList([GradientStatsCallback()])):
+            model = REINFORCE("MlpPolicy", make_vec_env(TabularMDP, n_envs=2, seed=0), **options).learn(200, callback)
+            parameters.append(th.nn.utils.parameters_to_vector(model.policy.parameters()))
+        assert th.equal(*parameters)
