@@ -73,8 +73,9 @@ def environment_actions(policy: ActorCriticPolicy) -> _ArrayFunction:
 
 
 def overrides(policy: ActorCriticPolicy, *names: str) -> bool:
-    """Whether the policy's class has its own method of any of these names, in place of SB3's."""
-    return any(getattr(type(policy), name) is not getattr(ActorCriticPolicy, name) for name in names)
+    """Whether the policy's class, or that of what ``torch.compile`` wraps, has its own method of any of these names."""
+    policy_class = type(getattr(policy, "_orig_mod", policy))
+    return any(getattr(policy_class, name) is not getattr(ActorCriticPolicy, name) for name in names)
 
 
 class MlpActor:
@@ -109,10 +110,11 @@ class MlpActor:
         return x
 
 
-def mlp_actor(policy: ActorCriticPolicy) -> MlpActor | None:
+def mlp_actor(policy: ActorCriticPolicy, generator: np.random.Generator | None = None) -> MlpActor | None:
     """The numpy actor of a policy, or None where one cannot be built.
 
     :param policy: any actor-critic policy
+    :param generator: source of random numbers; None: one that torch's generator seeds
     """
     if overrides(policy, "forward", "get_distribution", "_get_action_dist_from_latent", "extract_features"):
         return None
@@ -120,7 +122,7 @@ def mlp_actor(policy: ActorCriticPolicy) -> MlpActor | None:
         return None
     encode = _encoder(policy)
     layers = _layers(policy)
-    sample = _sampler(policy)
+    sample = _sampler(policy, generator or np.random.default_rng(int(th.randint(2**62, ()))))
     if encode is None or layers is None or sample is None:
         return None
     return MlpActor(encode, layers, sample)
@@ -225,10 +227,9 @@ def _activation(module: nn.Module) -> _ArrayFunction | None:
     return through_torch
 
 
-def _sampler(policy: ActorCriticPolicy) -> _ArrayFunction | None:
+def _sampler(policy: ActorCriticPolicy, generator: np.random.Generator) -> _ArrayFunction | None:
     """Sampling from the policy's distribution, given the last layer's outputs."""
     distribution = policy.action_dist
-    generator = np.random.default_rng(int(th.randint(2**62, ())))
 
     def sample_categorical(logits: np.ndarray) -> np.ndarray:
         # The Gumbel-max trick: the argmax of logits plus Gumbel noise has the softmax's distribution.

@@ -10,6 +10,7 @@ from sb3_reinforce.baselines import BASELINES
 if TYPE_CHECKING:
     from sb3_reinforce.reinforce import REINFORCE
 
+NUMBER = (int, float, np.number)  # and not the text that YAML makes of 1e-3
 RETURN_TYPES = ("trajectory", "reward_to_go")
 #: Baselines that compare a trajectory with the others of its batch.
 COMPARING = ("mean", "leave_one_out", "time_leave_one_out", "optimal")
@@ -33,13 +34,15 @@ def check_arguments(model: "REINFORCE") -> None:
         allowed = (optional and value is None) or (isinstance(value, (int, np.integer)) and value >= 1)
         require(allowed, f"`{name}` must be {'None or ' * optional}an integer of at least 1", value)
     for name in ("ent_coef", "vf_coef"):
-        require(getattr(model, name) >= 0, f"`{name}` must be at least 0", getattr(model, name))
-    require(0 < model.gamma <= 1, "`gamma` must be in (0, 1]", model.gamma)
-    require(0 <= model.min_effective_share <= 1, "`min_effective_share` must be in [0, 1]", model.min_effective_share)
+        value = getattr(model, name)
+        require(isinstance(value, NUMBER) and value >= 0, f"`{name}` must be at least 0", value)
+    gamma, share, norm = model.gamma, model.min_effective_share, model.max_grad_norm
+    require(isinstance(gamma, NUMBER) and 0 < gamma <= 1, "`gamma` must be in (0, 1]", gamma)
+    require(isinstance(share, NUMBER) and 0 <= share <= 1, "`min_effective_share` must be in [0, 1]", share)
+    limit = norm is None or (isinstance(norm, NUMBER) and norm > 0)
+    require(limit, "`max_grad_norm` must be None or above 0", norm)
     require(model.return_type in RETURN_TYPES, f"`return_type` must be one of {RETURN_TYPES}", model.return_type)
     require(model.baseline in BASELINES, f"`baseline` must be one of {BASELINES}", model.baseline)
-    norm = model.max_grad_norm
-    require(norm is None or norm > 0, "`max_grad_norm` must be None or above 0", norm)
     _check_combinations(model)
     if model.use_sde and model.sde_sample_freq != 1:
         warnings.warn(

@@ -193,7 +193,7 @@ class REINFORCE(OnPolicyAlgorithm):
             total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
         )
         assert self._last_obs is not None
-        actor = mlp_actor(self.policy)
+        actor = mlp_actor(self.policy, np.random.default_rng(0))  # only compared, so it takes no seed from torch
         self._use_mlp_actor = actor is not None and agrees(actor, self.policy, self._last_obs)
         if actor is not None and not self._use_mlp_actor:
             warnings.warn(
@@ -249,7 +249,7 @@ class REINFORCE(OnPolicyAlgorithm):
 
             try:
                 actions = act(self._last_obs)  # type: ignore[arg-type]
-            except ValueError:  # torch's word for a distribution whose parameters are NaN
+            except (ValueError, RuntimeError):  # what torch says of a distribution whose parameters are NaN
                 rollout_buffer.check_next_observation(self._last_obs)  # type: ignore[arg-type]
                 raise
             clipped_actions = bounded(actions)
@@ -268,8 +268,9 @@ class REINFORCE(OnPolicyAlgorithm):
 
             if np.count_nonzero(dones) or n_steps == quota.deadline:
                 self._update_info_buffer(infos, dones)
-                ended = quota.recording & dones
-                quota.start(dones, n_steps)
+                fresh = np.asarray(dones, dtype=bool)
+                ended = quota.recording & fresh
+                quota.start(fresh, n_steps)
                 cut = quota.cut(n_steps)
                 if self.horizon is None and cut.any():
                     raise ValueError(
@@ -302,6 +303,9 @@ class REINFORCE(OnPolicyAlgorithm):
         buffer = self.rollout_buffer
         rewards = buffer.step_rewards + self._values_of_the_rest() if self.bootstrap_truncated else buffer.step_rewards
         baseline = self._baseline()
+        targets = self._targets(rewards)
+        if self.baseline == "value" and not np.isfinite(np.square(targets, dtype=np.float32).sum()):
+            raise ValueError("The returns are too large for a value network in float32; the parameters were not updated.")
         log_probs = self._log_probs() if self.n_epochs > 1 else None
         ratios: np.ndarray | None = None
 
@@ -310,15 +314,15 @@ class REINFORCE(OnPolicyAlgorithm):
         self._update_learning_rate(self.policy.optimizer)
         for epoch in range(self.n_epochs):
             if log_probs is not None and epoch > 0:
-                ratios = likelihood_ratios(self._log_probs() - log_probs, buffer.lengths)
-                effective = effective_sample_size(ratios[np.cumsum(buffer.lengths) - 1])
+                log_ratios = self._log_probs() - log_probs
+                effective = effective_sample_size(log_ratios, buffer.lengths)
                 self.logger.record("train/effective_sample_size", effective)
-                if effective < self.min_effective_share * len(buffer.lengths):
+                if not effective >= self.min_effective_share * len(buffer.lengths):
                     break
+                ratios = likelihood_ratios(log_ratios, buffer.lengths)
             self._update_policy(self._weights(rewards, baseline, ratios))
             self._n_updates += 1
         if self.baseline == "value":
-            targets = self._targets(rewards)
             self.logger.record("train/explained_variance", explained_variance(baseline, targets))
             self._fit_values(targets)
         self._average_return = baselines.moving_average(self._average_return, buffer.returns)
@@ -548,6 +552,9 @@ def truncated_at(
         if infos[index].get("TimeLimit.truncated", False):
             observations[index] = infos[index]["terminal_observation"]
     for index in map(int, np.flatnonzero(cut)):
-        going_on = {key: obs[index] for key, obs in new_obs.items()} if isinstance(new_obs, dict) else new_obs[index]
+        # Copies, since some wrappers write the next observations into the same arrays.
+        going_on = (
+            {key: obs[index].copy() for key, obs in new_obs.items()} if isinstance(new_obs, dict) else new_obs[index].copy()
+        )
         observations[index] = going_on
     return observations

@@ -74,9 +74,13 @@ def likelihood_ratios(log_ratios: np.ndarray, lengths: np.ndarray) -> np.ndarray
     return np.exp(sums - np.repeat(before, lengths))
 
 
-def effective_sample_size(ratios: np.ndarray) -> float:
-    r"""Number of trajectories that weighted ones are worth, (Σw)² / Σw², from 1 to m.
+def effective_sample_size(log_ratios: np.ndarray, lengths: np.ndarray) -> float:
+    r"""Number of trajectories that those weighted with their likelihood ratio w are worth, (Σw)² / Σw², from 1 to m.
 
-    :param ratios: likelihood ratio w of each trajectory, float ``[m]``
+    :param log_ratios: log π_θ - log π_old of each action taken, float ``[M]``
+    :param lengths: number of steps of each trajectory, int ``[m]``, each at least 1
+    :return: the number; NaN if a sum of log-ratios is not finite
     """
+    sums = np.add.reduceat(log_ratios.astype(np.float64), np.cumsum(lengths) - lengths)
+    ratios = np.exp(sums - sums.max())  # relative to the largest, so that none overflows
     return float(ratios.sum() ** 2 / (ratios**2).sum())

@@ -156,7 +156,8 @@ def test_likelihood_ratios_by_hand() -> None:
 
 
 def test_effective_sample_size_counts_what_weighs() -> None:
-    """Equal weights count fully, a single one counts for one."""
-    assert effective_sample_size(np.full(7, 0.3)) == pytest.approx(7.0)
-    assert effective_sample_size(np.array([0.0, 5.0, 0.0])) == pytest.approx(1.0)
-    assert effective_sample_size(np.array([1.0, 3.0])) == pytest.approx(16 / 10)
+    """Equal weights count fully, a single one counts for one, however large or small they are."""
+    one_step = np.ones(7, dtype=np.int64)
+    assert effective_sample_size(np.full(7, -800.0), one_step) == pytest.approx(7.0)
+    assert effective_sample_size(np.array([-1e5, 900.0, 0.0]), one_step[:3]) == pytest.approx(1.0)
+    assert effective_sample_size(np.log([1.0, 2.0, 1.5]), np.array([1, 2])) == pytest.approx(16 / 10)
