@@ -2,8 +2,8 @@
 
 A trial holds what its sampler finds easiest to search (1 - γ on a log scale, m as a power of two, networks by name);
 ``convert`` makes arguments of ``REINFORCE`` of it. RL Zoo converts again when ``--trial-id`` reads a trial back, so all
-that an argument depends on is in the trial. Combinations that ``REINFORCE`` refuses are left out of the space: RL Zoo
-builds the model where an error ends the whole study.
+that an argument depends on is in the trial. Nothing in the space is a combination that ``REINFORCE`` refuses: RL Zoo builds
+the model where an error ends the whole study.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ def sample(trial: optuna.Trial, n_actions: int, n_envs: int, additional_args: di
         "learning_rate": trial.suggest_float("learning_rate", 1e-4, 5e-2, log=True),
         "one_minus_gamma": trial.suggest_float("one_minus_gamma", 1e-4, 0.03, log=True),
         "n_episodes_pow": trial.suggest_int("n_episodes_pow", 1, 6),
+        "n_epochs": trial.suggest_int("n_epochs", 1, 4),
         "return_type": trial.suggest_categorical("return_type", RETURN_TYPES),
+        "exact_discounting": trial.suggest_categorical("exact_discounting", [False, True]),
         "baseline": trial.suggest_categorical("baseline", _BASELINES),
         "normalize_advantage": trial.suggest_categorical("normalize_advantage", [False, True]),
         "ent_coef": trial.suggest_float("ent_coef", 1e-8, 0.1, log=True),
@@ -62,7 +64,9 @@ def convert(sampled_params: dict[str, Any]) -> dict[str, Any]:
     arguments = dict(sampled_params)
     arguments["gamma"] = 1 - arguments.pop("one_minus_gamma")
     arguments["n_episodes"] = 2 ** arguments.pop("n_episodes_pow")
-    arguments["bootstrap_truncated"] = arguments["bootstrap_truncated"] and arguments["baseline"] == "value"
+    # What the others rule out is switched off, also where the YAML entry has it on.
+    arguments["bootstrap_truncated"] &= arguments["baseline"] == "value"
+    arguments["exact_discounting"] &= arguments["return_type"] == "reward_to_go"
     layers = _LAYERS[arguments.pop("net_arch")]
     policy_kwargs: dict[str, Any] = {
         "net_arch": {"pi": layers, "vf": layers},

@@ -1,0 +1,382 @@
+"""RL Zoo's programs with REINFORCE among their algorithms, nearly all in this process, through ``main``."""
+
+import shutil
+import subprocess
+import sys
+from argparse import Namespace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import gymnasium as gym
+import pytest
+import torch as th
+import yaml
+from stable_baselines3 import PPO
+
+from sb3_reinforce import REINFORCE, zoo, zoo_search
+
+optuna = pytest.importorskip("optuna")
+pytest.importorskip("rl_zoo3")
+
+from rl_zoo3 import exp_manager, hyperparams_opt, utils  # noqa: E402
+
+FILES = sorted(zoo.hyperparams_file().parent.glob("*.yml"))
+#: For `default` an environment that only RL Zoo knows and no file lists; for `atari` one whose class is Atari's.
+STAND_INS = {"default": "CartPoleNoVel-v1", "atari": "ALE/Pong-v5"}
+QUICK = (
+    "--env",
+    "CartPole-v1",
+    "--n-timesteps",
+    "100",
+    "--eval-freq",
+    "-1",
+    "--seed",
+    "1",
+    "--verbose",
+    "0",
+    "--num-threads",
+    "1",
+)
+
+
+def run(*arguments: object) -> None:
+    """``sb3-reinforce <arguments>``, and whatever it does to this process's arguments and path undone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["sb3-reinforce", *map(str, arguments)])
+        patch.setattr(sys, "path", [*sys.path])
+        zoo.main()
+
+
+@pytest.fixture(scope="module")
+def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A log folder with one short run of REINFORCE on CartPole-v1, with evaluations. Not to be written to."""
+    folder = tmp_path_factory.mktemp("logs")
+    evaluated = ("--n-timesteps", 400, "--eval-freq", 200, "--eval-episodes", 2)
+    run("train", *QUICK, *evaluated, "--log-folder", folder)
+    return folder
+
+
+@pytest.fixture
+def copied_logs(logs: Path, tmp_path: Path) -> Path:
+    """The same, to be written to."""
+    return shutil.copytree(logs, tmp_path / "logs")
+
+
+def trained(folder: Path, n: int = 1) -> REINFORCE:
+    """The n-th agent that was trained into a log folder."""
+    return REINFORCE.load(folder / f"reinforce/CartPole-v1_{n}/CartPole-v1.zip")
+
+
+def config(folder: Path, n: int = 1) -> dict[str, Any]:
+    """The hyperparameters that the n-th run has recorded."""
+    text = (folder / f"reinforce/CartPole-v1_{n}/CartPole-v1/config.yml").read_text()
+    return dict(yaml.unsafe_load(text))
+
+
+def parameters(model: REINFORCE) -> th.Tensor:
+    return th.nn.utils.parameters_to_vector(model.policy.parameters())
+
+
+def test_registration_is_done_once() -> None:
+    """A second call leaves the registries and RL Zoo's reader of hyperparameters as the first left them."""
+    zoo.register()
+    read = exp_manager.ExperimentManager.read_hyperparameters
+    zoo.register()
+    assert exp_manager.ExperimentManager.read_hyperparameters is read
+    assert utils.ALGOS["reinforce"] is REINFORCE
+    assert hyperparams_opt.HYPERPARAMS_SAMPLER["reinforce"] is zoo_search.sample
+    assert hyperparams_opt.HYPERPARAMS_CONVERTER["reinforce"] is zoo_search.convert
+
+
+def test_package_needs_no_rl_zoo() -> None:
+    """Neither the package nor the module of the command imports RL Zoo or Optuna before it is asked to."""
+    code = "import sys, sb3_reinforce.zoo; print(*{'rl_zoo3', 'optuna', 'huggingface_sb3'} & {*sys.modules})"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == ""
+
+
+@pytest.mark.parametrize(("file", "entry"), [(file, entry) for file in FILES for entry in yaml.safe_load(file.read_text())])
+def test_every_entry_builds_a_model(file: Path, entry: str, tmp_path: Path) -> None:
+    """RL Zoo makes environments and a model of each entry, and the model has the entry's values."""
+    zoo.register()
+    env_id = STAND_INS.get(entry, entry)
+    try:
+        gym.make(env_id).close()
+    except (gym.error.DependencyNotInstalled, gym.error.NamespaceNotFound) as error:
+        pytest.skip(str(error))
+    args = Namespace(algo="reinforce")
+    manager = exp_manager.ExperimentManager(args, args.algo, env_id, str(tmp_path), eval_freq=-1, config=str(file), verbose=0)
+    built = manager.setup_experiment()
+    assert built is not None
+    model, _ = built
+    assert isinstance(model, REINFORCE)
+    model.env.close()
+    values = yaml.safe_load(file.read_text())[entry]
+    assert model.n_envs == values.get("n_envs", 1)
+    own = values.keys() & vars(model).keys() - {"n_envs", "policy", "policy_kwargs", "learning_rate", "env"}
+    assert {name: getattr(model, name) for name in own} == {name: values[name] for name in own}
+
+
+def test_training_uses_the_packaged_file(logs: Path) -> None:
+    """Without --conf-file the hyperparameters are those of our own file, and --algo need not be given."""
+    expected = yaml.safe_load(zoo.hyperparams_file().read_text())["CartPole-v1"]
+    assert config(logs) == expected
+    assert trained(logs).n_episodes == expected["n_episodes"]
+
+
+def test_conf_file_comes_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A --conf-file of the user is used, also where an abbreviation names it; one that is missing is an error."""
+    file = tmp_path / "mine.yml"
+    file.write_text(yaml.dump({"CartPole-v1": {"policy": "MlpPolicy", "n_episodes": 3, "n_timesteps": 100}}))
+    run("train", *QUICK, "--conf", file, "-f", tmp_path)
+    assert f"Loading hyperparameters from: {file}" in capsys.readouterr().out
+    assert trained(tmp_path).n_episodes == 3
+    with pytest.raises(FileNotFoundError, match=r"missing\.yml"):
+        run("train", *QUICK, "-conf", tmp_path / "missing.yml", "-f", tmp_path)
+
+
+def test_trained_agent_can_be_enjoyed(logs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The last and the best agent of a run are loaded and played."""
+    for which in ((), ("--load-best",)):
+        run("enjoy", "--env", "CartPole-v1", "-f", logs, "--no-render", *which)
+        assert "Mean reward: " in capsys.readouterr().out
+
+
+def test_other_algorithms_still_train(tmp_path: Path) -> None:
+    """The user's --algo comes before ours."""
+    run("train", "--algo", "ppo", *QUICK, "-f", tmp_path)
+    assert not (tmp_path / "reinforce").exists()
+    PPO.load(tmp_path / "ppo/CartPole-v1_1/CartPole-v1.zip")
+
+
+def test_continuing_uses_the_agent_and_the_new_hyperparameters(copied_logs: Path) -> None:
+    """-i starts from the saved parameters with the hyperparameters given: a learning rate of 0 leaves them as they are."""
+    agent = copied_logs / "reinforce/CartPole-v1_1/CartPole-v1.zip"
+    run("train", *QUICK, "-f", copied_logs, "-i", agent, "-params", "n_episodes:3", "learning_rate:0.0")
+    before, after = trained(copied_logs), trained(copied_logs, 2)
+    assert after.n_episodes == 3 != before.n_episodes
+    assert after._n_updates > before._n_updates
+    assert th.equal(parameters(after), parameters(before))
+
+
+def test_environments_in_processes(tmp_path: Path) -> None:
+    """--vec-env subproc trains the same agent as --vec-env dummy: the environments are seeded alike."""
+    for kind in ("dummy", "subproc"):
+        run("train", *QUICK, "-f", tmp_path / kind, "--vec-env", kind, "-params", "n_envs:2")
+    assert th.equal(parameters(trained(tmp_path / "dummy")), parameters(trained(tmp_path / "subproc")))
+
+
+def test_search_and_its_trials(tmp_path: Path) -> None:
+    """A study of two trials runs to its report, and --trial-id trains with the hyperparameters of one of them."""
+    storage = tmp_path / "study.log"
+    study = ("--storage", storage, "--study-name", "two")
+    search = ("-optimize", "--n-trials", 2, "--sampler", "random", "--eval-episodes", 1, "--no-optim-plots")
+    run("train", *QUICK, "-f", tmp_path / "search", *study, *search)
+    assert list((tmp_path / "search/reinforce").glob("report_*.csv"))
+    run("train", *QUICK, "-f", tmp_path, *study, "--trial-id", 1)  # RL Zoo overlooks --trial-id 0
+    backend = optuna.storages.journal.JournalFileBackend(str(storage))
+    trials = optuna.load_study(study_name="two", storage=optuna.storages.JournalStorage(backend)).trials
+    assert [trial.state.name for trial in trials] == ["COMPLETE", "COMPLETE"]
+    sampled = zoo_search.convert(trials[1].params)
+    assert {name: config(tmp_path)[name] for name in sampled} == sampled
+    assert trained(tmp_path).n_episodes == trials[1].user_attrs["n_episodes"]
+
+
+def test_trial_as_arguments() -> None:
+    """What a trial holds in a form that is easy to search becomes arguments; what other arguments rule out is off."""
+    arguments = zoo_search.convert(
+        {
+            "one_minus_gamma": 0.25,
+            "n_episodes_pow": 3,
+            "return_type": "trajectory",
+            "exact_discounting": True,
+            "baseline": "mean",
+            "bootstrap_truncated": True,
+            "net_arch": "tiny",
+            "activation_fn": "relu",
+            "log_std_init": -1.0,
+        }
+    )
+    assert arguments == {
+        "gamma": 0.75,
+        "n_episodes": 8,
+        "return_type": "trajectory",
+        "exact_discounting": False,
+        "baseline": "mean",
+        "bootstrap_truncated": False,
+        "policy_kwargs": {
+            "net_arch": {"pi": [64], "vf": [64]},
+            "activation_fn": th.nn.ReLU,
+            "log_std_init": -1.0,
+        },
+    }
+
+
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "Pendulum-v1"])
+def test_all_of_the_search_space_is_allowed(env_id: str) -> None:
+    """REINFORCE accepts whatever is sampled (RL Zoo's study would end at a refusal), and trials convert to it again."""
+    env = gym.make(env_id)
+    n_actions = sum(env.action_space.shape or ())
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(40):
+        trial = study.ask()
+        sampled = zoo_search.sample(trial, n_actions, 1, {})
+        REINFORCE("MlpPolicy", env, **sampled)
+        assert ("log_std_init" in sampled["policy_kwargs"]) == (env_id == "Pendulum-v1")
+        assert zoo_search.convert(study.trials[-1].params) == sampled
+
+
+def test_mistyped_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """A command that does not exist ends with an error that names the closest one."""
+    with pytest.raises(SystemExit) as end:
+        run("trian", "--env", "CartPole-v1")
+    assert end.value.code == 2
+    assert "there is no command 'trian', maybe you meant 'train'?" in capsys.readouterr().err
+
+
+def test_mistyped_algorithm(capsys: pytest.CaptureFixture[str]) -> None:
+    """An algorithm that does not exist ends with an error that lists ours among those that do."""
+    with pytest.raises(SystemExit) as end:
+        run("train", "--algo", "reinforse")
+    assert end.value.code == 2
+    error = capsys.readouterr().err
+    assert "invalid choice: 'reinforse'" in error
+    assert "reinforce" in error
+
+
+@pytest.mark.parametrize("arguments", [(), ("--help",)])
+def test_help_lists_the_commands(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    """Help, asked for or not, names every command."""
+    with pytest.raises(SystemExit) as end:
+        run(*arguments)
+    assert end.value.code == 0
+    listed = [line.split()[0] for line in capsys.readouterr().out.partition("commands:\n")[2].splitlines()]
+    assert len(listed) == 10
+    assert {"train", "enjoy", "benchmark", "load_from_hub"} <= {*listed}
+
+
+@pytest.mark.parametrize("missing", ["rl_zoo3", "moviepy"])
+def test_missing_package_is_named(missing: str, logs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a package that the command needs, it ends with an error that names it, and the extra that has it."""
+    pytest.importorskip("pygame")
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(SystemExit) as end:
+        run("record_video", "-f", logs, "-n", 2, "--no-render")
+    message = str(end.value.code)
+    assert missing in message.lower()
+    assert "pip install 'sb3_reinforce[zoo]'" in message
+
+
+@pytest.mark.parametrize("program", ["train", "record_video"])
+def test_custom_envs_makes_rl_zoo_know_us(program: str, logs: Path, tmp_path: Path) -> None:
+    """One line in ``custom_envs.py`` is enough for RL Zoo's own programs, whichever of its modules they import first."""
+    (tmp_path / "custom_envs.py").write_text("import sb3_reinforce.zoo; sb3_reinforce.zoo.register()\n")
+    flags = {
+        "train": [*QUICK, "-f", "logs"],
+        # Agents are looked for after the algorithm was accepted.
+        "record_video": ["-f", "nowhere"],
+    }[program]
+    command = [sys.executable, "-m", f"rl_zoo3.{program}", "--algo", "reinforce", *flags]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    if program == "train":
+        assert result.returncode == 0, result.stderr
+        assert config(tmp_path / "logs") == yaml.safe_load(zoo.hyperparams_file().read_text())["CartPole-v1"]
+    else:
+        assert "AssertionError: The nowhere/reinforce folder was not found" in result.stderr
+
+
+def test_modules_of_the_current_folder_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """--gym-packages finds a module beside the user, as it does with ``python -m rl_zoo3.train``."""
+    code = "import gymnasium\ngymnasium.register('Beside-v0', 'gymnasium.envs.classic_control:CartPoleEnv', None, 20)"
+    (tmp_path / "beside.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    run("train", *QUICK, "--env", "Beside-v0", "--gym-packages", "beside", "-f", "logs")
+    assert (tmp_path / "logs/reinforce/Beside-v0_1/Beside-v0.zip").exists()
+
+
+def test_video_is_recorded(copied_logs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """record_video writes a film of a trained agent."""
+    pytest.importorskip("pygame")
+    pytest.importorskip("moviepy")
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    run("record_video", "-f", copied_logs, "-n", 5, "--no-render")
+    assert [path.stat().st_size > 0 for path in copied_logs.glob("reinforce/*/videos/*.mp4")] == [True]
+
+
+def test_children_know_us(copied_logs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What record_training and benchmark start is our command under this Python; benchmark's results are its child's."""
+    started: list[list[str]] = []
+
+    def call(arguments: list[str]) -> int:
+        started.append(arguments[:4])
+        if arguments[3] == "enjoy":
+            run(*arguments[3:])
+        return 0
+
+    monkeypatch.setattr(subprocess, "call", call)
+    monkeypatch.chdir(tmp_path)
+    run("record_training", "-f", copied_logs)
+    run("benchmark", "--log-dir", copied_logs, "--benchmark-dir", "table", "--no-hub", "-n", 200)
+    ours = [sys.executable, "-m", "sb3_reinforce.zoo"]
+    assert started == [[*ours, "record_video"], [*ours, "record_video"], [*ours, "enjoy"]]
+    assert "|reinforce|CartPole-v1|" in (tmp_path / "table/benchmark.md").read_text()
+    assert subprocess.call is call
+
+
+def test_plots(copied_logs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs are drawn by each of RL Zoo's plots; plot_train takes ours as its algorithm."""
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    pytest.importorskip("rl_zoo3.plots")
+    pyplot.switch_backend("agg")
+    drawn = []
+    monkeypatch.setattr(pyplot, "show", lambda: drawn.append(len(pyplot.gca().lines)))
+    runs = copied_logs / "reinforce"
+    shutil.copytree(runs / "CartPole-v1_1", runs / "CartPole-v1_2")  # plot_from_file asks for statistics over two runs
+    run("plot_train", "-e", "CartPole-v1", "-f", copied_logs, "--episode-window", 2)
+    run("all_plots", "--algos", "reinforce", "-e", "CartPole-v1", "-f", copied_logs, "-o", tmp_path / "all")
+    run("plot_from_file", "-i", tmp_path / "all.pkl")
+    pyplot.close("all")
+    assert drawn == [2, 1, 1]
+
+
+def test_agent_goes_to_the_hub_and_back(logs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What push_to_hub uploads, load_from_hub makes the same agent of, which has no VecNormalize statistics."""
+    import huggingface_hub
+    from huggingface_hub.errors import RemoteEntryNotFoundError
+
+    repository = tmp_path / "hub/reinforce-CartPole-v1"
+
+    class Api:
+        """A hub that keeps what is pushed where RL Zoo has put it."""
+
+        def create_repo(self, **kwargs: Any) -> str:
+            repository.mkdir(parents=True)
+            return "address"
+
+        def snapshot_download(self, **kwargs: Any) -> None:
+            pass
+
+        def upload_folder(self, folder_path: Path, **kwargs: Any) -> None:
+            assert Path(folder_path).resolve() == repository
+
+    def download(repo_id: str, filename: str, **kwargs: Any) -> str:
+        if not (repository / filename).exists():
+            raise RemoteEntryNotFoundError(filename, response=SimpleNamespace(headers={}, request=None))  # type: ignore[arg-type]
+        return str(repository / filename)
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    monkeypatch.setenv("TRUST_REMOTE_CODE", "True")
+    monkeypatch.chdir(tmp_path)
+    run("push_to_hub", "--env", "CartPole-v1", "-f", logs, "-orga", "us", "--no-render")
+    assert "model-index" in (repository / "README.md").read_text()
+    monkeypatch.delitem(sys.modules, "rl_zoo3.load_from_hub", raising=False)  # as in a process of its own
+    run("load_from_hub", "--env", "CartPole-v1", "-f", "loaded", "-orga", "us")
+    assert th.equal(parameters(trained(tmp_path / "loaded")), parameters(trained(logs)))
+
+
+def test_unknown_file_of_hyperparameters() -> None:
+    """A name that no file of ours has is an error that says it."""
+    with pytest.raises(FileNotFoundError, match=r"nothing\.yml"):
+        zoo.hyperparams_file("nothing.yml")
