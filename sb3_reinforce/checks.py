@@ -16,7 +16,7 @@ RETURN_TYPES = ("trajectory", "reward_to_go")
 COMPARING = ("mean", "leave_one_out", "time_leave_one_out", "optimal")
 
 
-def require(condition: bool | np.bool, rule: str, value: object) -> None:
+def require(condition: bool | np.bool_, rule: str, value: object) -> None:
     """Raise a ``ValueError`` that states the rule and the value, unless the condition holds."""
     if not condition:
         raise ValueError(f"{rule}, but it is {value!r}.")

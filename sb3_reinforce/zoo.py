@@ -50,16 +50,15 @@ def register() -> None:
     # A program that imports exp_manager first, such as record_video, is here (by custom_envs.py) in the middle of that
     # import, before the class exists. It plays trained agents and reads no hyperparameters.
     if hasattr(exp_manager, "ExperimentManager"):
-        _offer_hyperparameters(exp_manager.ExperimentManager)
+        _offer_hyperparameters(exp_manager.ExperimentManager, Path(exp_manager.__file__).parent)
 
 
-def _offer_hyperparameters(manager_class: Any) -> None:
+def _offer_hyperparameters(manager_class: Any, package: Path) -> None:
     """Where RL Zoo would read a file of ours in its own package, have it read ours. ``--conf-file`` comes before both."""
     read = manager_class.read_hyperparameters
     if read.__name__ == "read_offered_hyperparameters":
         return
-    package = Path(importlib.import_module("rl_zoo3").__file__ or "").parent
-    # Within the package or, in a checkout of RL Zoo, beside it.
+    # Within RL Zoo's package or, in a checkout of it, beside the package.
     missing = [str(folder / "hyperparams/reinforce.yml") for folder in (package, package.parent)]
 
     def read_offered_hyperparameters(manager: Any) -> Any:
