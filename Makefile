@@ -1,10 +1,13 @@
 # Everything runs in .venv, which is made when it is first needed and again when what is to be installed changes.
 # Another interpreter: `make PYTHON=python3.12 test`.
 PYTHON ?= python3
+OLDEST_PYTHON ?= python3.10
+NEWEST_PYTHON ?= python3.13
+TEST_TOOLS := pytest hypothesis psutil
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo test coverage lint type format commit-checks
+.PHONY: demo test coverage lint type format commit-checks test-oldest test-newest
 
 demo: $(INSTALLED)  ## Train on CartPole-v1, evaluate the agent, draw its learning curve
 	$(BIN)/sb3-reinforce train --env CartPole-v1 --seed 0 --log-folder logs/demo --verbose 0 --num-threads 1 \
@@ -29,6 +32,18 @@ format: $(INSTALLED)
 	$(BIN)/ruff format .
 
 commit-checks: lint type test
+
+# The oldest and newest versions that pyproject.toml admits, each in an environment of its own and without the extras.
+test-oldest:
+	$(OLDEST_PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install --editable . $(TEST_TOOLS) \
+		stable-baselines3==2.7.0 gymnasium==0.29.1 torch==2.3.0 numpy==1.24.4
+	.venv-oldest/bin/python -m pytest
+
+test-newest:
+	$(NEWEST_PYTHON) -m venv .venv-newest
+	.venv-newest/bin/python -m pip install --upgrade --editable . $(TEST_TOOLS)
+	.venv-newest/bin/python -m pytest
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
