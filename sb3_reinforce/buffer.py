@@ -85,16 +85,16 @@ class EpisodicRolloutBuffer(RolloutBuffer):
         rows = (self.buffer_size, self.n_envs)
         if isinstance(self.observation_space, spaces.Dict):
             self.observations = {
-                key: np.empty((*rows, *_shape(space)), dtype=space.dtype) for key, space in self.observation_space.items()
+                key: np.zeros((*rows, *_shape(space)), dtype=space.dtype) for key, space in self.observation_space.items()
             }
         else:
-            self.observations = np.empty((*rows, *_shape(self.observation_space)), dtype=self.observation_space.dtype)
+            self.observations = np.zeros((*rows, *_shape(self.observation_space)), dtype=self.observation_space.dtype)
         # A Box action is stored as the policy sampled it, in float32, even where the environment wants integers.
         action_dtype = np.float32 if isinstance(self.action_space, spaces.Box) else self.action_space.dtype
-        self.actions = np.empty((*rows, *_shape(self.action_space)), dtype=action_dtype)
-        self.rewards = np.empty(rows, dtype=np.float32)
-        self.episode_starts = np.empty(rows, dtype=bool)
-        self.recorded = np.empty(rows, dtype=bool)
+        self.actions = np.zeros((*rows, *_shape(self.action_space)), dtype=action_dtype)
+        self.rewards = np.zeros(rows, dtype=np.float32)
+        self.episode_starts = np.zeros(rows, dtype=bool)
+        self.recorded = np.zeros(rows, dtype=bool)
         self._allocated = True
 
     def add(
@@ -265,8 +265,8 @@ def _shape(space: spaces.Space[Any]) -> tuple[int, ...]:
 
 
 def _doubled(array: np.ndarray) -> np.ndarray:
-    """The same rows, and uninitialised room for as many again."""
-    grown = np.empty((2 * len(array), *array.shape[1:]), dtype=array.dtype)
+    """The same rows, and as many again of zeros."""
+    grown = np.zeros((2 * len(array), *array.shape[1:]), dtype=array.dtype)
     grown[: len(array)] = array
     return grown
 
