@@ -9,13 +9,10 @@ it stopped. Runs go in parallel, one torch thread each.
 """
 
 import argparse
-import csv
 import os
-import platform
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import version
 from itertools import product
 from pathlib import Path
 from threading import Lock
@@ -24,22 +21,17 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pandas as pd
+import records
 from runs import evaluate_last_model, latest_run, training_curve
 
 from sb3_reinforce.zoo import hyperparams_file
 
 Run = tuple[str, str, int, int]
-RESULTS = Path(__file__).parent / "results"
 FINAL_EPISODES = 20
 #: What stands for an algorithm on the command line and in the CSV, if it is not RL Zoo's name for it.
 VARIANTS = {"reinforce_textbook": ("reinforce", "reinforce_textbook.yml")}
 #: What tells runs apart. A budget of 0 steps leaves the number to the hyperparameters.
 RUN = ["algo", "env", "seed", "budget"]
-#: Steps and seconds are those of all training; seconds_to_threshold those until the mean of the last 20 training
-#: returns reached the environment's reward threshold, empty if it never did.
-RESULT = [*RUN, "steps", "seconds", "return_mean", "return_std", "n_episodes", "steps_to_threshold", "seconds_to_threshold"]
-PROVENANCE = ["commit", "versions", "cpu", "command"]
-CURVE = [*RUN, "steps", "seconds", "return_mean", "n_episodes"]
 
 
 def command(label: str, env_id: str, seed: int, budget: int, logs: Path) -> list[str]:
@@ -61,35 +53,11 @@ def printable(words: list[str]) -> str:
     return " ".join(["sb3-reinforce", *words[3:at], *words[at + 2 :]])
 
 
-def cpu_model() -> str:
-    info = Path("/proc/cpuinfo")
-    names = (
-        [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-        if info.exists()
-        else []
-    )
-    return names[0] if names else platform.processor()
-
-
-def provenance(words: list[str]) -> dict[str, str]:
-    names = ("sb3_reinforce", "stable_baselines3", "sb3_contrib", "rl_zoo3", "torch", "gymnasium", "numpy")
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=RESULTS
-    ).stdout.strip()
-    versions = " ".join(f"{name}={version(name)}" for name in ("python", *names) if name != "python")
-    return {
-        "commit": commit,
-        "versions": f"python={platform.python_version()} {versions}",
-        "cpu": f"{cpu_model()} x{os.cpu_count()}",
-        "command": printable(words),
-    }
-
-
-def to_threshold(curve: pd.DataFrame, env_id: str) -> dict[str, float]:
-    """When the mean of the last 20 training returns first reached the environment's threshold; empty if never."""
+def to_threshold(curve: pd.DataFrame, env_id: str) -> dict[str, float | None]:
+    """When the mean of the last 20 training returns first reached the environment's threshold; None if never."""
     threshold = gym.spec(env_id).reward_threshold
     reached = curve[curve["return"].rolling(20).mean() >= (np.inf if threshold is None else threshold)]
-    return {f"{name}_to_threshold": reached[name].iloc[0] for name in ("steps", "seconds") if len(reached)}
+    return {f"{name}_to_threshold": reached[name].iloc[0] if len(reached) else None for name in ("steps", "seconds")}
 
 
 def train_and_evaluate(run: Run, log_root: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -113,7 +81,8 @@ def train_and_evaluate(run: Run, log_root: Path) -> tuple[dict[str, Any], list[d
         "return_std": returns.std(),
         "n_episodes": len(returns),
         **to_threshold(curve, env_id),
-        **provenance(words),
+        **records.provenance(),
+        "command": printable(words),
     }
     points = [
         {**key, **part[["steps", "seconds"]].iloc[-1], "return_mean": part["return"].mean(), "n_episodes": len(part)}
@@ -122,14 +91,8 @@ def train_and_evaluate(run: Run, log_root: Path) -> tuple[dict[str, Any], list[d
     return result, points
 
 
-def append(path: Path, columns: list[str], rows: list[dict[str, Any]]) -> None:
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, columns)
-        if new:
-            writer.writeheader()
-        for row in rows:
-            writer.writerow({k: round(v, 4) if isinstance(v, (float, np.floating)) else v for k, v in row.items()})
+def rounded(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: round(value, 4) if isinstance(value, (float, np.floating)) else value for name, value in row.items()}
 
 
 def main() -> None:
@@ -139,7 +102,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10, help="seeds 0 to this, exclusive")
     parser.add_argument("-n", "--n-timesteps", type=int, default=0, help="0: as the hyperparameters say")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time")
-    parser.add_argument("--out", type=Path, default=RESULTS / "learning.csv")
+    parser.add_argument("--out", type=Path, default=records.RESULTS / "learning.csv")
     parser.add_argument("--logs", type=Path, default=Path("logs/learning"), help="where RL Zoo keeps the runs")
     args = parser.parse_args()
 
@@ -153,8 +116,9 @@ def main() -> None:
     def do(run: Run) -> None:
         result, points = train_and_evaluate(run, args.logs)
         with lock:
-            append(curves, CURVE, points)
-            append(args.out, [*RESULT, *PROVENANCE], [result])  # last, since this row says that the run is whole
+            for point in points:
+                records.append(curves, rounded(point))
+            records.append(args.out, rounded(result))  # last, since this row says that the run is whole
         print(
             f"{run}: return {result['return_mean']:.1f} after {result['steps']} steps, {result['seconds']:.1f} s", flush=True
         )

@@ -1,0 +1,65 @@
+"""Measurements as rows of a CSV file, each with what it takes to believe it later."""
+
+import csv
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+PACKAGES = ("sb3_reinforce", "stable_baselines3", "sb3_contrib", "rl_zoo3", "tianshou", "torch", "numpy", "gymnasium")
+PROVENANCE = ("versions", "cpu", "commit", "command")
+
+Row = dict[str, Any]
+
+
+def read(path: Path) -> list[Row]:
+    """All rows, numbers as numbers; none if there is no file."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return [{name: _parsed(text) for name, text in row.items()} for row in csv.DictReader(file)]
+
+
+def _parsed(text: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def append(path: Path, row: Mapping[str, Any]) -> None:
+    """Add a row at once, so that an interrupted program loses nothing. The first row names the columns."""
+    header = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, list(row))
+        if header:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def provenance() -> Row:
+    """Versions, machine, commit and command of this process."""
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    cpu = next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.processor())
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=RESULTS).stdout
+    return {
+        "versions": " ".join(f"{package}={number}" for package, number in versions.items()),
+        "cpu": f"{os.cpu_count()} x {cpu}",
+        "commit": commit.strip(),
+        "command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
+    }
