@@ -6,6 +6,8 @@ dynamics drop out" ((7) of the derivation) is tested and not assumed.
 """
 
 import itertools
+import math
+from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -147,11 +149,18 @@ def exact_gradient(model: REINFORCE, horizon: int = 3) -> th.Tensor:
     return flat(th.autograd.grad(objective, policy_parameters(model)))
 
 
+def batches(every: list[Trajectory], n_episodes: int) -> Iterator[tuple[int, tuple[Trajectory, ...]]]:
+    """Every m-tuple of trajectories, up to order, with the number of its orders: an estimate does not depend on it."""
+    for batch in itertools.combinations_with_replacement(every, n_episodes):
+        repeats = [math.factorial(count) for count in Counter(batch).values()]
+        yield math.factorial(n_episodes) // math.prod(repeats), batch
+
+
 def expected_estimate(model: REINFORCE, horizon: int = 3) -> th.Tensor:
     """E[ĝ] over all m-tuples of trajectories, each weighted with its probability: no sampling."""
     every = trajectories(horizon)
     probabilities = {trajectory: probability(model, trajectory).item() for trajectory in every}
     return sum(
-        np.prod([probabilities[trajectory] for trajectory in batch]) * estimate(model, batch)
-        for batch in itertools.product(every, repeat=model.n_episodes)
+        n_orders * math.prod(probabilities[trajectory] for trajectory in batch) * estimate(model, batch)
+        for n_orders, batch in batches(every, model.n_episodes)
     )

@@ -7,6 +7,7 @@ import pytest
 import torch as th
 from oracle import (
     TabularMDP,
+    batches,
     estimate,
     exact_gradient,
     expected_estimate,
@@ -129,14 +130,14 @@ def test_the_ratio_weighted_gradient_is_exact_away_from_the_policy_that_collecte
     exact = exact_gradient(model, horizon)
 
     expected = th.zeros_like(exact)
-    for batch in itertools.product(every, repeat=n_episodes):
+    for n_orders, batch in batches(every, n_episodes):
         with th.no_grad():
             for parameter, value in zip(model.policy.parameters(), old, strict=True):
                 parameter.copy_(value)
         model.policy.optimizer.jumped = False
         start = flat(policy_parameters(model))
         update = start + estimate(model, batch) - jumped_to
-        expected += np.prod([probabilities[trajectory] for trajectory in batch]) * update
+        expected += n_orders * np.prod([probabilities[trajectory] for trajectory in batch]) * update
     assert (exact - exact_gradient(model, horizon)).abs().max() > 0.1  # far indeed
     assert th.allclose(expected, exact, atol=5 * ROUNDING, rtol=0)
 
@@ -174,7 +175,7 @@ def test_discounted_rewards_to_go_are_biased():
     assert (expected_estimate(model) - exact_gradient(model)).abs().max() > 0.05
 
 
-@pytest.mark.parametrize(("n_episodes", "horizon"), [(2, 3), (3, 2)])
+@pytest.mark.parametrize(("n_episodes", "horizon"), [(2, 2), (3, 1)])
 def test_the_batch_mean_is_biased_by_exactly_its_share_of_the_own_return(n_episodes, horizon):
     model = make_batch_model(n_episodes, gamma=0.7, baseline="mean")
     expected = (n_episodes - 1) / n_episodes * exact_gradient(model, horizon)
