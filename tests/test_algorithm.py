@@ -187,9 +187,29 @@ class OwnPolicy(ActorCriticPolicy):
         return self.action_dist.proba_distribution(action_logits=logits)
 
 
+class OwnFeatures(ActorCriticPolicy):
+    """Likewise, the scale of the features."""
+
+    def _build(self, lr_schedule: Any) -> None:
+        self.scale = nn.Parameter(th.ones(1))
+        super()._build(lr_schedule)
+
+    def extract_features(self, obs: Any, features_extractor: Any = None) -> Any:
+        return self.scale * super().extract_features(obs, features_extractor)
+
+
+class Indifferent(ActorCriticPolicy):
+    """Likewise, of an own log-probability, which no parameter changes."""
+
+    def evaluate_actions(self, obs: Any, actions: th.Tensor) -> Any:
+        values, log_probs, entropy = super().evaluate_actions(obs, actions)
+        return values, 0 * log_probs, entropy
+
+
 POLICIES: dict[str, dict[str, Any]] = {
     "class": {"policy": MlpPolicy},
     "own class": {"policy": OwnPolicy, "policy_kwargs": {"ortho_init": False}},
+    "own features": {"policy": OwnFeatures, "policy_kwargs": {"ortho_init": False}},
     "no layers": {"policy_kwargs": {"net_arch": []}},
     "pi and vf": {"policy_kwargs": {"net_arch": {"pi": [4, 3], "vf": [5]}}},
     "only pi": {"policy_kwargs": {"net_arch": {"pi": [4]}}},
@@ -234,6 +254,16 @@ def test_every_parameter_of_a_policy_is_trained(arguments: dict[str, Any], basel
     critic = {name for name in before if "value" in name or "vf" in name}
     assert critic
     assert changed(model, before) == (set(before) if baseline == "value" else set(before) - critic)
+
+
+def test_log_probabilities_are_those_of_the_policys_own_method() -> None:
+    """What is differentiated is ``evaluate_actions``, as in A2C, where a user's class has its own."""
+    policy_kwargs = {"optimizer_class": th.optim.SGD}
+    model = make_model(spaces_env(BOX, BOX), policy=Indifferent, policy_kwargs=policy_kwargs)
+    before = stored(model)
+    model.learn(1)
+    assert model.logger.name_to_value["train/policy_loss"] == 0
+    assert changed(model, before) == set()
 
 
 def test_standard_deviations_are_those_asked_for() -> None:

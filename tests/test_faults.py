@@ -101,6 +101,17 @@ def test_a_faulty_environment_is_named_and_nothing_is_learned_from_it(
     assert_learns(model)
 
 
+def test_an_error_of_the_policy_is_not_the_environments() -> None:
+    """Where the observation is finite, what the policy raises goes through as it is."""
+
+    class Broken(nn.Tanh):
+        def forward(self, x: th.Tensor) -> th.Tensor:
+            raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        make_model(scripted([3]), policy_kwargs={"activation_fn": Broken}).learn(1)
+
+
 def test_a_dict_observation_is_named_by_its_key() -> None:
     """And by the environment and step, where several sensors could be meant."""
 
@@ -254,6 +265,15 @@ class Interrupting(BaseCallback):
         self._interrupt("rollout end")
 
 
+@pytest.fixture
+def ctrl_c() -> Any:
+    """SIGINT raises KeyboardInterrupt, in a process too that was started in the background, where it would be ignored."""
+    old = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, old)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("place", [("rollout start", 2), ("step", 8), ("step", 9), ("rollout end", 1)])
 def test_an_interrupted_model_is_saved_and_goes_on(place: tuple[str, int], tmp_path: Path) -> None:
     """Ctrl-C between rollouts and within them, at the first and a later step: what was learned until then can be saved, and
