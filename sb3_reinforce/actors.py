@@ -183,6 +183,8 @@ def _layers(policy: ActorCriticPolicy) -> list[tuple[np.ndarray, np.ndarray, _Ar
         return None
     layers: list[tuple[np.ndarray, np.ndarray, _ArrayFunction]] = []
     for module in (*policy.mlp_extractor.policy_net, policy.action_net):
+        if module._forward_pre_hooks:  # as those that compute the weight anew for each call
+            return None
         if type(module) is nn.Linear and module.bias is not None:
             layers.append((module.weight.detach().numpy().T, module.bias.detach().numpy(), _identity))
         elif layers and (activation := _activation(module)) is not None:

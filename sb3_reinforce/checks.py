@@ -48,7 +48,7 @@ def check_arguments(model: "REINFORCE") -> None:
         warnings.warn(
             "gSDE shares one noise matrix between steps, so the log-probability of a trajectory is not the sum over its "
             "steps, and the gradient estimate is not exact. It is with `sde_sample_freq=1`.",
-            stacklevel=5,
+            stacklevel=4,
         )
 
 

@@ -197,7 +197,7 @@ class REINFORCE(OnPolicyAlgorithm):
         self._use_mlp_actor = actor is not None and agrees(actor, self.policy, self._last_obs)
         if actor is not None and not self._use_mlp_actor:
             warnings.warn(
-                "The policy does not do what its layers say; rollouts ask the policy itself, which is slower.", stacklevel=3
+                "The policy does not do what its layers say; rollouts ask the policy itself, which is slower.", stacklevel=4
             )
         return total_timesteps, callback
 

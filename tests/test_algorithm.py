@@ -324,7 +324,6 @@ def test_a_compiled_policy_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(th.equal(trained[name.removeprefix("_orig_mod.")], p) for name, p in model.policy.named_parameters())
 
 
-@pytest.mark.xfail(strict=True, reason="the numpy actor has the weights that the hook computed before the last update")
 @pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated")
 def test_weights_that_a_hook_computes_are_acted_on() -> None:
     """``weight_norm`` and ``spectral_norm`` compute a layer's weight from other parameters whenever it is called. One large
@@ -785,12 +784,7 @@ def test_gsde_needs_a_box() -> None:
         make_model(scripted([2]), use_sde=True)
 
 
-ELSEWHERE = pytest.mark.xfail(strict=True, reason="stacklevel is 5 where the user's line is the fourth")
-
-
-@pytest.mark.parametrize(
-    ("sde_sample_freq", "n_warnings"), [pytest.param(-1, 1, marks=ELSEWHERE), pytest.param(4, 1, marks=ELSEWHERE), (1, 0)]
-)
+@pytest.mark.parametrize(("sde_sample_freq", "n_warnings"), [(-1, 1), (4, 1), (1, 0)])
 def test_gsde_warns_once_where_the_estimate_is_not_exact(
     sde_sample_freq: int, n_warnings: int, recwarn: pytest.WarningsRecorder
 ) -> None:
@@ -803,7 +797,6 @@ def test_gsde_warns_once_where_the_estimate_is_not_exact(
     assert all("gSDE shares one noise matrix" in str(warning.message) for warning in recwarn)
 
 
-@pytest.mark.xfail(strict=True, reason="stacklevel is 3 where the user's line is the fourth")
 def test_a_policy_that_is_more_than_its_layers_is_warned_of(recwarn: pytest.WarningsRecorder) -> None:
     """At the user's own line too, as it tells why rollouts are slow."""
     model = make_model(scripted([2]))
