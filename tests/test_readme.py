@@ -43,5 +43,5 @@ def test_the_learning_results_are_those_of_the_csv():
     textbook = cartpole[cartpole["algo"] == "reinforce_textbook"]["return_mean"]
     assert len(tuned) == 10
     assert len(textbook) == 5
-    assert (tuned == 500).all()
+    assert f"mean {tuned.mean():.0f} of 10 seeds, lowest {tuned.min():.0f}" in README
     assert f"mean {textbook.mean():.0f} of 5 seeds" in README
