@@ -405,9 +405,9 @@ def test_a_life_of_200_cycles_leaves_nothing_behind(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_life_of_10000_cycles_needs_no_more_memory(tmp_path: Path) -> None:
-    """A hundredth of what it would take to keep the model of each cycle, 10 kB of which are its buffer."""
+    """A tenth of what it would take to keep the model of each cycle, 10 kB with its buffer."""
     process = psutil.Process()
     said = live(10_000, tmp_path / "model.zip", lambda: (process.num_fds(), process.memory_info().rss))
     files, memory = zip(*said, strict=True)
     assert files[0] == files[1] == files[2]
-    assert memory[2] - memory[1] < 0.01 * 5000 * 10_000
+    assert memory[2] - memory[1] < 0.1 * 5000 * 10_000
