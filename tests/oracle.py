@@ -87,6 +87,7 @@ class TabularMDP(gym.Env[int, int]):
 def make_model(env=None, **options) -> REINFORCE:
     """REINFORCE with a tabular softmax policy of random parameters, whose update *is* the gradient (SGD, step 1)."""
     policy_kwargs = {"net_arch": [], "optimizer_class": th.optim.SGD}
+    options = {"n_critic_updates": 1, **options}  # of the value network, whose parameters are put back anyway
     model = REINFORCE("MlpPolicy", env or TabularMDP(), learning_rate=1.0, policy_kwargs=policy_kwargs, seed=0, **options)
     with th.no_grad():
         for parameter in model.policy.parameters():
