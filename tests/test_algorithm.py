@@ -324,7 +324,7 @@ def test_a_compiled_policy_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(th.equal(trained[name.removeprefix("_orig_mod.")], p) for name, p in model.policy.named_parameters())
 
 
-@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated")
+@pytest.mark.filterwarnings("ignore:.*torch.nn.utils.weight_norm.* is deprecated")
 def test_weights_that_a_hook_computes_are_acted_on() -> None:
     """``weight_norm`` and ``spectral_norm`` compute a layer's weight from other parameters whenever it is called. One large
     step makes action 1 certain, and no rollout after it may choose another."""

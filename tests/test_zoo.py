@@ -11,12 +11,12 @@ from typing import Any
 import gymnasium as gym
 import pytest
 import torch as th
-import yaml
 from stable_baselines3 import PPO
 
 from sb3_reinforce import REINFORCE, zoo, zoo_search
 
 optuna = pytest.importorskip("optuna")
+yaml = pytest.importorskip("yaml")
 pytest.importorskip("rl_zoo3")
 
 from rl_zoo3 import exp_manager, hyperparams_opt, utils  # noqa: E402
