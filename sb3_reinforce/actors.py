@@ -82,17 +82,12 @@ class MlpActor:
     """A multilayer perceptron and the distribution at its end, in numpy.
 
     :param encode: from observations to features, float32 ``[n_envs, n_features]``
-    :param layers: weight ``[n_in, n_out]``, bias ``[n_out]`` and activation of each layer; the arrays are views of the
-        policy's parameters, so an optimizer that updates those in place updates these
+    :param layers: from features to outputs one after the other; they use the policy's parameters in place, so an
+        optimizer that updates those in place updates these
     :param sample: from the last layer's outputs to actions ``[n_envs, ...]``
     """
 
-    def __init__(
-        self,
-        encode: _Encoder,
-        layers: list[tuple[np.ndarray, np.ndarray, _ArrayFunction]],
-        sample: _ArrayFunction,
-    ):
+    def __init__(self, encode: _Encoder, layers: list[_ArrayFunction], sample: _ArrayFunction):
         self._encode = encode
         self._layers = layers
         self._sample = sample
@@ -103,10 +98,8 @@ class MlpActor:
     def outputs(self, obs: Observations) -> np.ndarray:
         """Logits or means, float32 ``[n_envs, n_outputs]``."""
         x = self._encode(obs)
-        for weight, bias, activation in self._layers:
-            x = x.dot(weight)  # for matrices this small, half the time of @
-            x += bias
-            x = activation(x)
+        for layer in self._layers:
+            x = layer(x)
         return x
 
 
@@ -177,22 +170,51 @@ def _space_encoder(space: spaces.Space[Any], normalize_images: bool) -> _Encoder
     return None
 
 
-def _layers(policy: ActorCriticPolicy) -> list[tuple[np.ndarray, np.ndarray, _ArrayFunction]] | None:
-    """The linear layers from features to outputs, each with the activation that follows it."""
+def _layers(policy: ActorCriticPolicy) -> list[_ArrayFunction] | None:
+    """The linear layers and activations from features to outputs."""
     if type(policy.mlp_extractor) is not MlpExtractor:
         return None
-    layers: list[tuple[np.ndarray, np.ndarray, _ArrayFunction]] = []
+    layers: list[_ArrayFunction] = []
     for module in (*policy.mlp_extractor.policy_net, policy.action_net):
         if module._forward_pre_hooks:  # as those that compute the weight anew for each call
             return None
         if type(module) is nn.Linear and module.bias is not None:
-            layers.append((module.weight.detach().numpy().T, module.bias.detach().numpy(), _identity))
+            layers.append(_linear(module))
         elif layers and (activation := _activation(module)) is not None:
-            weight, bias, _ = layers.pop()
-            layers.append((weight, bias, activation))
+            layers.append(activation)
         else:
             return None
     return layers
+
+
+#: Products of more multiplications than this are left to torch. OpenBLAS, which numpy calls, would share them among threads
+#: that ``torch.set_num_threads`` does not govern, and on a busy machine these wait for each other longer than they work.
+_LARGE = 2**18
+
+
+def _linear(module: nn.Linear) -> _ArrayFunction:
+    # Of two dimensions, the bias needs no broadcasting for one environment, which would cost as much as the sum.
+    weight, bias = module.weight.detach().numpy().T, module.bias.detach().numpy()[None]
+    through_torch = _through_torch(module)
+
+    def linear(x: np.ndarray) -> np.ndarray:
+        if len(x) * weight.size > _LARGE:
+            return through_torch(x)
+        y = x.dot(weight)  # for matrices this small, half the time of @
+        y += bias
+        return y
+
+    return linear
+
+
+def _through_torch(module: nn.Module) -> _ArrayFunction:
+    """A module as a function of arrays, through tensors that share their memory, at the cost of some microseconds."""
+
+    def through_torch(x: np.ndarray) -> np.ndarray:
+        with th.inference_mode():
+            return module(th.from_numpy(x)).numpy()
+
+    return through_torch
 
 
 def _identity(x: np.ndarray) -> np.ndarray:
@@ -208,11 +230,7 @@ def _relu(x: np.ndarray) -> np.ndarray:
 
 
 def _activation(module: nn.Module) -> _ArrayFunction | None:
-    """The activation as a function of arrays, which may write into its argument.
-
-    In numpy for the common cheap ones; any other activation of torch acts on the array through a tensor that
-    shares its memory, which costs some microseconds and no second definition of its formula.
-    """
+    """The activation as a function of arrays, which may write into its argument; in numpy for the common cheap ones."""
     if type(module) is nn.Identity:
         return _identity
     if type(module) is nn.Tanh:
@@ -221,12 +239,7 @@ def _activation(module: nn.Module) -> _ArrayFunction | None:
         return _relu
     if type(module).__module__ != nn.Tanh.__module__ or isinstance(module, nn.MultiheadAttention):
         return None
-
-    def through_torch(x: np.ndarray) -> np.ndarray:
-        with th.inference_mode():
-            return module(th.from_numpy(x)).numpy()
-
-    return through_torch
+    return _through_torch(module)
 
 
 def _sampler(policy: ActorCriticPolicy, generator: np.random.Generator) -> _ArrayFunction | None:

@@ -120,6 +120,19 @@ def test_parameters_are_followed(optimizer_class: type[th.optim.Optimizer]) -> N
     np.testing.assert_array_equal(actor.outputs(obs), before)
 
 
+def test_large_products_are_left_to_torch() -> None:
+    """numpy would share them among threads that torch.set_num_threads does not govern."""
+    policy = make_policy(net_arch=[256, 256])
+    actor = mlp_actor(policy)
+    assert actor is not None
+    assert agrees(actor, policy, drawn(BOX, 8))
+    seen: list[nn.Module] = []
+    for module in policy.mlp_extractor.policy_net:
+        module.register_forward_hook(lambda module, *_: seen.append(module))
+    actor.outputs(drawn(BOX, 8))
+    assert seen == [policy.mlp_extractor.policy_net[2]]
+
+
 @pytest.mark.parametrize("action_space", ACTION_SPACES.values(), ids=ACTION_SPACES)
 def test_numpy_and_policy_act_alike(action_space: spaces.Space[Any]) -> None:
     """The same shape and dtype of actions, one for each environment, so that nobody can tell who chose them."""
