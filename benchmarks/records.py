@@ -3,6 +3,7 @@
 import csv
 import os
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
+README = RESULTS.parent.parent / "README.md"
 PACKAGES = ("sb3_reinforce", "stable_baselines3", "sb3_contrib", "rl_zoo3", "tianshou", "torch", "numpy", "gymnasium")
 PROVENANCE = ("versions", "cpu", "commit", "command")
 
@@ -63,3 +65,16 @@ def provenance() -> Row:
         "commit": commit.strip(),
         "command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
     }
+
+
+def between_markers(text: str, name: str, table: str) -> str:
+    """The text with the table in the place of what ``<!-- name -->`` and ``<!-- /name -->`` enclose."""
+    pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
+    assert re.search(pattern, text, re.DOTALL), f"the text has no markers for {name}"
+    return re.sub(pattern, lambda match: f"{match[1]}\n{table}\n\n{match[2]}", text, flags=re.DOTALL)
+
+
+def show(name: str, table: str) -> None:
+    """Print a table, and write it into the README between its markers."""
+    print(f"\n{table}")
+    README.write_text(between_markers(README.read_text(), name, table))

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from records import RESULTS, Row, append, provenance, read
+from records import RESULTS, Row, append, provenance, read, show
 
 
 class Point(NamedTuple):
@@ -169,6 +169,19 @@ def report(rows: list[Row], sweeps: list[str]) -> None:
         print(f"A step of the last takes {times[-1] / times[0]:.2f} times one of the first.")
 
 
+def table(rows: list[Row]) -> str:
+    """First and last point of each sweep, with the exponents."""
+    lines = ["| What grows | from | to | µs per step | exponent | growth of memory, MiB | exponent |", "|---" * 7 + "|"]
+    for sweep in (sweep for sweep in SWEEPS if any(row["sweep"] == sweep for row in rows)):
+        found = curve(rows, sweep)
+        times = found.collect_us + found.update_us
+        time_cells = f"{times[0]:.1f} to {times[-1]:.1f} | {exponent(found.x, times):.2f}"
+        growth = found.growth_mib
+        memory_cells = f"{growth[0]:.0f} to {growth[-1]:.0f} | {exponent(found.x, growth):.2f}"
+        lines.append(f"| `{sweep}` | {found.x[0]:,} | {found.x[-1]:,} | {time_cells} | {memory_cells} |")
+    return "\n".join(lines)
+
+
 def chart(rows: list[Row], path: Path) -> None:
     """Above, time per step over what a sweep changes; below, memory."""
     import matplotlib
@@ -213,6 +226,7 @@ def main() -> None:
     run(args.sweep, args.repeats, args.output)
     rows = read(args.output)
     report(rows, args.sweep)
+    show("scaling", table(rows))
     chart(rows, args.output.with_suffix(".png"))
 
 

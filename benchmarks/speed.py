@@ -25,7 +25,7 @@ import matplotlib
 import numpy as np
 import torch as th
 from gymnasium import spaces
-from records import RESULTS, Row, append, provenance, read
+from records import RESULTS, Row, append, provenance, read, show
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
@@ -382,6 +382,23 @@ def _spread(values: list[float], form: str) -> str:
     return f"{np.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
 
 
+def table(rows: list[Row]) -> str:
+    """How many times as fast as each contender REINFORCE is: medians of ratios within a repeat, with their range."""
+    others = [contender for contender in CONTENDERS if contender != "reinforce"]
+    lines = ["| | steps/s | " + " | ".join(LABELS[other] for other in others) + " |", "|---" * (len(others) + 2) + "|"]
+    for case in dict.fromkeys(Case(row["env"], row["n_envs"], row["vec_env"]) for row in rows):
+        by_contender = speeds(rows, case)
+        ours = by_contender.get("reinforce", {})
+        cells = []
+        for other in others:
+            theirs = by_contender.get(other, {})
+            ratios = [ours[repeat] / theirs[repeat] for repeat in ours.keys() & theirs.keys()]
+            cells.append(_spread(ratios, ".2f" if other == "random" else ".1f") if ratios else "")
+        name = f"{case.env}, {case.n_envs}{' processes' if case.vec_env == 'subproc' else ''}"
+        lines.append(f"| {name} | {np.median(list(ours.values())):,.0f} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def chart(rows: list[Row], path: Path) -> None:
     """A panel for each environment and VecEnv: median steps per second over the number of environments, with ranges."""
     matplotlib.use("Agg")
@@ -455,6 +472,7 @@ def main() -> None:
     run(cases, args.contender, args.repeats, args.steps, args.seconds, args.output)
     rows = read(args.output)
     report(rows, cases)
+    show("speed", table(rows))
     chart(rows, args.output.with_suffix(".png"))
 
 

@@ -1,0 +1,231 @@
+"""Tables and pictures of what ``learning.py`` recorded: what each algorithm learned, how surely, and how soon.
+
+    python benchmarks/report.py
+
+Aggregates over environments follow Agarwal et al. (2021) and come from rliable: interquartile means, performance profiles and
+probabilities of improvement, with stratified-bootstrap 95 % intervals. A score is a return on a scale of its
+environment, on which actions drawn at random have 0 and ``SOLVED`` has 1. Tables are written into README.md between
+markers, pictures into ``benchmarks/results/``.
+"""
+
+import argparse
+import warnings
+from pathlib import Path
+
+import gymnasium as gym
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from records import RESULTS, show
+
+QUOTED = RESULTS.parent / "quoted.csv"
+LABELS = {"reinforce": "REINFORCE", "a2c": "A2C", "ppo": "PPO", "trpo": "TRPO", "ars": "ARS"}
+COLOURS = {"reinforce": "#c1272d", "a2c": "#0072b2", "ppo": "#56b4e9", "trpo": "#009e73", "ars": "#e69f00"}
+#: The environment's own reward threshold, or what is good where it has none.
+SOLVED = {"Pendulum-v1": -200.0, "Walker2d-v5": 3000.0}
+#: Seeds of the bootstraps, so that the same rows make the same report.
+SEED = 0
+REPETITIONS = 2000
+
+
+def interval(values: np.ndarray) -> tuple[float, float]:
+    """95 % bootstrap interval of the mean over seeds."""
+    resampled = np.random.default_rng(SEED).choice(values, size=(REPETITIONS, len(values))).mean(1)
+    low, high = np.percentile(resampled, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def solved(env_id: str) -> float:
+    threshold = SOLVED.get(env_id, gym.spec(env_id).reward_threshold)
+    assert threshold is not None, f"{env_id} has no reward threshold: give it one in SOLVED"
+    return threshold
+
+
+def random_return(env_id: str, n_episodes: int = 50) -> float:
+    """Mean return of actions drawn at random."""
+    env = gym.make(env_id)
+    env.action_space.seed(SEED)
+    total = 0.0
+    for episode in range(n_episodes):
+        env.reset(seed=SEED + episode)
+        done = False
+        while not done:
+            _, reward, terminated, truncated, _ = env.step(env.action_space.sample())
+            total += float(reward)
+            done = terminated or truncated
+    env.close()
+    return total / n_episodes
+
+
+def number(value: float) -> str:
+    """Three digits or so, and a true minus."""
+    return f"{value:.0f}".replace("-", "−")
+
+
+def steps_of(steps: float) -> str:
+    return f"{steps / 1e6:.3g}M" if steps >= 999_999 else f"{steps / 1e3:.0f}k"
+
+
+def results_table(rows: pd.DataFrame, quoted: pd.DataFrame) -> str:
+    """Environment by algorithm: mean over seeds with its interval, number of seeds and steps; quoted where not run."""
+    algos = [algo for algo in LABELS if algo in {*rows["algo"], *quoted["algo"]}]
+    lines = ["| | " + " | ".join(LABELS[algo] for algo in algos) + " |", "|---" * (len(algos) + 1) + "|"]
+    for env_id in dict.fromkeys(rows["env"]):
+        cells = []
+        for algo in algos:
+            own = rows[(rows["env"] == env_id) & (rows["algo"] == algo)]
+            theirs = quoted[(quoted["env"] == env_id) & (quoted["algo"] == algo)]
+            if len(own):
+                low, high = interval(own["return_mean"].to_numpy())
+                spread = f" ({number(low)} to {number(high)})" if len(own) > 1 else ""
+                steps = steps_of(own["steps"].median())
+                cells.append(f"**{number(own['return_mean'].mean())}**{spread}, {len(own)} × {steps}")
+            elif len(theirs):
+                row = theirs.iloc[0]
+                cells.append(f"*{number(row['return_mean'])} ± {number(row['return_std'])}, {row['steps']}*")
+            else:
+                cells.append("")
+        lines.append(f"| {env_id} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def threshold_table(rows: pd.DataFrame) -> str:
+    """Median seconds and steps until the mean of 20 training returns reached the environment's threshold."""
+    lines = ["| | | reached by | seconds | steps |", "|---|---|---|---|---|"]
+    for env_id in dict.fromkeys(rows["env"]):
+        for algo in (algo for algo in LABELS if algo in set(rows["algo"])):
+            own = rows[(rows["env"] == env_id) & (rows["algo"] == algo)]
+            if len(own) < 2 or gym.spec(env_id).reward_threshold is None:
+                continue
+            # A run that never got there counts as infinitely slow.
+            seconds, steps = (own[f"{name}_to_threshold"].fillna(np.inf).median() for name in ("seconds", "steps"))
+            reached = f"{own['steps_to_threshold'].notna().sum()} of {len(own)}"
+            shown = (f"{seconds:.1f}", f"{steps:,.0f}") if np.isfinite(seconds) else ("never", "never")
+            lines.append(f"| {env_id} | {LABELS[algo]} | {reached} | {shown[0]} | {shown[1]} |")
+    return "\n".join(lines)
+
+
+def scores(rows: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Normalised scores ``[n_seeds, n_environments]`` of each algorithm, over the environments that all were run on."""
+    rows = rows[rows["env"].isin(dict.fromkeys(rows[rows["algo"] != "reinforce"]["env"]))]
+    counts = rows.pivot_table(index="env", columns="algo", values="seed", aggfunc="count").dropna()
+    if counts.empty or len(counts.columns) < 2:
+        return {}
+    n_seeds = int(counts.min().min())
+    found: dict[str, list[np.ndarray]] = {algo: [] for algo in LABELS if algo in counts.columns}
+    for env_id in counts.index:
+        low, high = random_return(env_id), solved(env_id)
+        for algo, columns in found.items():
+            own = rows[(rows["env"] == env_id) & (rows["algo"] == algo)].sort_values("seed")["return_mean"].to_numpy()
+            columns.append((own[:n_seeds] - low) / (high - low))
+    return {algo: np.stack(columns, axis=1) for algo, columns in found.items()}
+
+
+def aggregate_table(by_algo: dict[str, np.ndarray]) -> str:
+    """Interquartile mean of each algorithm, and how likely a run of REINFORCE is better than one of it."""
+    from rliable import library, metrics
+
+    warnings.filterwarnings("ignore", "random_state is deprecated", FutureWarning)  # of how rliable calls arch
+    iqm, iqm_bounds = library.get_interval_estimates(
+        by_algo, lambda x: np.array([metrics.aggregate_iqm(x)]), reps=REPETITIONS, random_state=np.random.RandomState(SEED)
+    )
+    pairs = {algo: (by_algo["reinforce"], other) for algo, other in by_algo.items() if algo != "reinforce"}
+    better, better_bounds = library.get_interval_estimates(
+        pairs, metrics.probability_of_improvement, reps=REPETITIONS, random_state=np.random.RandomState(SEED)
+    )
+    lines = ["| | interquartile mean | REINFORCE is better with probability |", "|---|---|---|"]
+    for algo in by_algo:
+        low, high = iqm_bounds[algo][:, 0]
+        cell = ""
+        if algo in better:
+            below, above = np.ravel(better_bounds[algo])
+            cell = f"{float(np.ravel(better[algo])[0]):.2f} ({below:.2f} to {above:.2f})"
+        lines.append(f"| {LABELS[algo]} | {iqm[algo][0]:.2f} ({low:.2f} to {high:.2f}) | {cell} |")
+    return "\n".join(lines)
+
+
+def profiles_chart(by_algo: dict[str, np.ndarray], path: Path) -> None:
+    """Share of runs above each score."""
+    from rliable import library
+
+    taus = np.linspace(0, 1.3, 53)
+    shares, bounds = library.create_performance_profile(by_algo, taus, reps=REPETITIONS)
+    figure, axis = plt.subplots(figsize=(5.5, 3.6), layout="constrained")
+    for algo, share in shares.items():
+        axis.plot(taus, share, color=COLOURS[algo], label=LABELS[algo], linewidth=2.2 if algo == "reinforce" else 1.4)
+        axis.fill_between(taus, *bounds[algo], color=COLOURS[algo], alpha=0.12)
+    axis.set(xlabel="score (0: random actions, 1: solved)", ylabel="share of runs above it", ylim=(0, 1.02), xlim=(0, 1.3))
+    axis.grid(True, color="0.92")
+    axis.legend(frameon=False)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def mean_curve(curves: list[pd.DataFrame], x: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Mean over runs and its interval, where all runs have points, on a grid of 100."""
+    grid = np.geomspace(max(c[x].iloc[0] for c in curves), min(c[x].iloc[-1] for c in curves), 100)
+    values = np.array([np.interp(grid, c[x], c["return_mean"]) for c in curves])
+    resampled = np.random.default_rng(SEED).choice(values, size=(500, len(values)), axis=0).mean(1)
+    low, high = np.percentile(resampled, [2.5, 97.5], axis=0)
+    return grid, values.mean(0), low, high
+
+
+def curves_chart(curves: pd.DataFrame, path: Path) -> None:
+    """Training returns of each environment against steps, above, and against seconds, below."""
+    env_ids = list(dict.fromkeys(curves["env"]))
+    n_columns = min(4, len(env_ids))
+    n_blocks = -(-len(env_ids) // n_columns)
+    figure, axes = plt.subplots(
+        2 * n_blocks, n_columns, figsize=(3.3 * n_columns + 0.4, 4.6 * n_blocks + 0.5), squeeze=False, layout="constrained"
+    )
+    for axis in axes.flat:
+        axis.set_visible(False)
+    for i, env_id in enumerate(env_ids):
+        block, column = divmod(i, n_columns)
+        for k, (x, label) in enumerate((("steps", "steps"), ("seconds", "seconds"))):
+            axis = axes[2 * block + k, column]
+            axis.set_visible(True)
+            for algo in (algo for algo in LABELS if algo in set(curves["algo"])):
+                own = curves[(curves["env"] == env_id) & (curves["algo"] == algo)]
+                runs = [run for _, run in own.groupby("seed") if len(run) > 1]
+                if not runs:
+                    continue
+                grid, mean, low, high = mean_curve(runs, x)
+                axis.plot(grid, mean, color=COLOURS[algo], label=LABELS[algo], linewidth=2 if algo == "reinforce" else 1.3)
+                axis.fill_between(grid, low, high, color=COLOURS[algo], alpha=0.15, linewidth=0)
+            axis.set(xlabel=label, xscale="log")
+            axis.grid(True, color="0.92")
+            if k == 0:
+                axis.set_title(env_id, fontsize=10)
+            if column == 0:
+                axis.set_ylabel("return in training")
+    handles = {label: handle for axis in axes.flat for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles, loc="outside upper center", ncols=len(handles), frameon=False)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=Path, default=RESULTS / "learning.csv")
+    args = parser.parse_args()
+
+    rows, curves = (
+        pd.read_csv(path).query("budget == 0 and algo in @LABELS")
+        for path in (args.results, args.results.with_name(f"{args.results.stem}_curves.csv"))
+    )
+    tables = {"results": results_table(rows, pd.read_csv(QUOTED)), "threshold": threshold_table(rows)}
+    curves_chart(curves, args.results.with_name("learning_curves.png"))
+    by_algo = scores(rows)
+    if by_algo:
+        tables["aggregate"] = aggregate_table(by_algo)
+        profiles_chart(by_algo, args.results.with_name("profiles.png"))
+    for name, table in tables.items():
+        show(name, table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""The report says what the rows say, and no more."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pd = pytest.importorskip("pandas")
+pytest.importorskip("rliable")
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def report():
+    sys.path.insert(0, str(BENCHMARKS))
+    spec = importlib.util.spec_from_file_location("report", BENCHMARKS / "report.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    yield module
+    sys.path.remove(str(BENCHMARKS))
+
+
+def rows(**returns_by_algo):
+    """Runs on CartPole-v1, which has a threshold of 475 and where random actions reach about 22."""
+    return pd.DataFrame(
+        [
+            {
+                "algo": algo,
+                "env": "CartPole-v1",
+                "seed": seed,
+                "budget": 0,
+                "steps": 50_000,
+                "return_mean": value,
+                "steps_to_threshold": 30_000 if value >= 475 else None,
+                "seconds_to_threshold": 5.0 if value >= 475 else None,
+            }
+            for algo, values in returns_by_algo.items()
+            for seed, value in enumerate(values)
+        ]
+    )
+
+
+QUOTED = pd.DataFrame(
+    {"env": ["CartPole-v1"] * 2, "algo": ["a2c", "trpo"], "return_mean": [1, 2], "return_std": [3, 4], "steps": ["5M", "6M"]}
+)
+
+
+def test_what_was_run_is_never_replaced_by_what_was_quoted(report):
+    table = report.results_table(rows(reinforce=[400, 500], a2c=[300, 300]), QUOTED)
+    header, _, line = table.splitlines()
+    assert header == "| | REINFORCE | A2C | TRPO |"
+    assert line == "| CartPole-v1 | **450** (400 to 500), 2 × 50k | **300** (300 to 300), 2 × 50k | *2 ± 4, 6M* |"
+
+
+def test_a_run_that_never_reached_the_threshold_counts_as_slow(report):
+    """Else an algorithm would look the faster, the fewer of its runs succeed."""
+    table = report.threshold_table(rows(reinforce=[500, 500, 500], a2c=[500, 100, 100]))
+    assert "| REINFORCE | 3 of 3 | 5.0 | 30,000 |" in table
+    assert "| A2C | 1 of 3 | never | never |" in table
+
+
+def test_scores_are_0_for_random_actions_and_1_at_the_threshold(report):
+    low = report.random_return("CartPole-v1")
+    assert 15 < low < 30
+    scores = report.scores(rows(reinforce=[475, 475], a2c=[low, low]))
+    np.testing.assert_allclose(scores["reinforce"], [[1], [1]])
+    np.testing.assert_allclose(scores["a2c"], [[0], [0]])
+
+
+def test_aggregates_compare_every_algorithm_with_reinforce(report, monkeypatch):
+    monkeypatch.setattr(report, "REPETITIONS", 100)
+    scores = {"reinforce": np.full((4, 2), 1.0), "a2c": np.full((4, 2), 0.5)}
+    table = report.aggregate_table(scores)
+    assert "| REINFORCE | 1.00 (1.00 to 1.00) |  |" in table
+    assert "| A2C | 0.50 (0.50 to 0.50) | 1.00 (1.00 to 1.00) |" in table
