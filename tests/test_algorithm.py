@@ -1,5 +1,6 @@
 """REINFORCE where A2C stood: any space, policy and environment of SB3, the numbers it learns from, and what it refuses."""
 
+import inspect
 import io
 from collections.abc import Callable
 from typing import Any
@@ -317,6 +318,8 @@ def test_a_compiled_policy_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
     model.policy = th.compile(model.policy, backend="eager")
     model.learn(1)
     assert len(changed(model, {f"_orig_mod.{name}": parameter for name, parameter in before.items()})) == len(before)
+    if "_orig_mod" not in inspect.getsource(REINFORCE.get_parameters):
+        return  # the older SB3 that cannot load a compiled policy, of whatever algorithm
     file = io.BytesIO()
     model.save(file)
     file.seek(0)
