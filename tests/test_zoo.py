@@ -95,6 +95,7 @@ def test_package_needs_no_rl_zoo() -> None:
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == ""
 
 
+@pytest.mark.filterwarnings("ignore:gSDE shares one noise matrix")
 @pytest.mark.parametrize(("file", "entry"), [(file, entry) for file in FILES for entry in yaml.safe_load(file.read_text())])
 def test_every_entry_builds_a_model(file: Path, entry: str, tmp_path: Path) -> None:
     """RL Zoo makes environments and a model of each entry, and the model has the entry's values."""
