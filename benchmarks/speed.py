@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from importlib.metadata import PackageNotFoundError, version
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -356,28 +357,6 @@ def speeds(rows: list[Row], case: Case) -> dict[str, dict[int, float]]:
     return found
 
 
-def report(rows: list[Row], cases: list[Case]) -> None:
-    """Print medians and ranges over the repeats, and the ratio of REINFORCE to each contender within a repeat."""
-    for case in cases:
-        by_contender = speeds(rows, case)
-        ours = by_contender.get("reinforce", {})
-        unused = [
-            row["unused"] for row in rows if row["contender"] == "reinforce" and case == tuple(row[k] for k in KEYS[1:4])
-        ]
-        print(
-            f"\n{case.env}, {case.n_envs} environment(s), {VEC_ENVS[case.vec_env].__name__}, {n_episodes(case)} episodes an",
-            end="",
-        )
-        print(f" update; {np.median(unused):.0%} of REINFORCE's steps were not used" if unused else " update")
-        for contender in CONTENDERS:
-            theirs = by_contender.get(contender)
-            if not theirs:
-                continue
-            ratios = [ours[repeat] / theirs[repeat] for repeat in ours.keys() & theirs.keys()]
-            line = f"  {LABELS[contender]:28s}{_spread(list(theirs.values()), ',.0f'):>30s} steps/s"
-            print(line + (f"   REINFORCE / it: {_spread(ratios, '.2f')}" if ratios and contender != "reinforce" else ""))
-
-
 def _spread(values: list[float], form: str) -> str:
     return f"{np.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
 
@@ -385,17 +364,24 @@ def _spread(values: list[float], form: str) -> str:
 def table(rows: list[Row]) -> str:
     """How many times as fast as each contender REINFORCE is: medians of ratios within a repeat, with their range."""
     others = [contender for contender in CONTENDERS if contender != "reinforce"]
-    lines = ["| | steps/s | " + " | ".join(LABELS[other] for other in others) + " |", "|---" * (len(others) + 2) + "|"]
-    for case in dict.fromkeys(Case(row["env"], row["n_envs"], row["vec_env"]) for row in rows):
+    lines = [
+        "| | steps/s | unused | " + " | ".join(LABELS[other] for other in others) + " |",
+        "|---" * (len(others) + 3) + "|",
+    ]
+    for case in (Case(*case) for case in product(ENVS, (1, 4, 8, 16), VEC_ENVS)):
         by_contender = speeds(rows, case)
-        ours = by_contender.get("reinforce", {})
+        if "reinforce" not in by_contender:
+            continue
+        ours = by_contender["reinforce"]
+        unused = [row["unused"] for row in rows if (row["contender"], *(row[k] for k in KEYS[1:4])) == ("reinforce", *case)]
         cells = []
         for other in others:
             theirs = by_contender.get(other, {})
             ratios = [ours[repeat] / theirs[repeat] for repeat in ours.keys() & theirs.keys()]
             cells.append(_spread(ratios, ".2f" if other == "random" else ".1f") if ratios else "")
         name = f"{case.env}, {case.n_envs}{' processes' if case.vec_env == 'subproc' else ''}"
-        lines.append(f"| {name} | {np.median(list(ours.values())):,.0f} | " + " | ".join(cells) + " |")
+        steps = f"{np.median(list(ours.values())):,.0f} | {np.median(unused):.0%}"
+        lines.append(f"| {name} | {steps} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -471,7 +457,6 @@ def main() -> None:
     cases = [Case(env, n_envs, vec_env) for env in args.env for vec_env in args.vec_env for n_envs in args.n_envs]
     run(cases, args.contender, args.repeats, args.steps, args.seconds, args.output)
     rows = read(args.output)
-    report(rows, cases)
     show("speed", table(rows))
     chart(rows, args.output.with_suffix(".png"))
 
