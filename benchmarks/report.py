@@ -203,7 +203,7 @@ def curves_chart(curves: pd.DataFrame, path: Path) -> None:
             if column == 0:
                 axis.set_ylabel("return in training")
     handles = {label: handle for axis in axes.flat for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles, loc="outside upper center", ncols=len(handles), frameon=False)
+    figure.legend(handles.values(), handles, loc="outside upper center", ncols=min(len(handles), 2 * n_columns), frameon=False)
     figure.savefig(path, dpi=130)
     plt.close(figure)
 
