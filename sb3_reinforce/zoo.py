@@ -98,7 +98,10 @@ def main() -> None:
         register()
         _run(command)
     except (ImportError, DependencyNotInstalled) as error:
-        sys.exit(f"sb3-reinforce {command}: {error}\n`pip install 'sb3_reinforce[zoo]'` installs RL Zoo and what it needs.")
+        sys.exit(
+            f"sb3-reinforce {command}: {error}\n"
+            "`pip install 'sb3_reinforce[zoo]'` installs RL Zoo and what it needs; `[zoo,track]` Weights & Biases, too."
+        )
 
 
 def _check(command: str) -> None:

@@ -167,6 +167,21 @@ def test_environments_in_processes(tmp_path: Path) -> None:
     assert th.equal(parameters(trained(tmp_path / "dummy")), parameters(trained(tmp_path / "subproc")))
 
 
+@pytest.mark.filterwarnings("ignore::tqdm.TqdmExperimentalWarning")
+def test_flags_of_training(tmp_path: Path) -> None:
+    """Checkpoints, TensorBoard, a progress bar, arguments of the environment and a name that is unique."""
+    flags = ("--save-freq", 50, "--tensorboard-log", tmp_path / "board", "--progress", "--uuid", "-f", tmp_path / "logs")
+    run("train", *QUICK, *flags, "--env-kwargs", "sutton_barto_reward:True")
+    (folder,) = (tmp_path / "logs/reinforce").iterdir()
+    assert len(folder.name) > len("CartPole-v1_1_") + 30
+    assert (folder / "rl_model_50_steps.zip").is_file()
+    assert list((tmp_path / "board").rglob("events.out.tfevents*"))
+    assert yaml.unsafe_load((folder / "CartPole-v1/args.yml").read_text())["env_kwargs"] == {"sutton_barto_reward": True}
+    returns = [float(line.split(",")[0]) for line in (folder / "0.monitor.csv").read_text().splitlines()[2:]]
+    assert returns
+    assert set(returns) == {-1.0}  # this environment pays only for falling
+
+
 def test_search_and_its_trials(tmp_path: Path) -> None:
     """A study of two trials runs to its report, and --trial-id trains with the hyperparameters of one of them."""
     storage = tmp_path / "study.log"
