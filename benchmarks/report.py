@@ -19,6 +19,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 from records import RESULTS, show
 
 QUOTED = RESULTS.parent / "quoted.csv"
@@ -197,6 +198,9 @@ def curves_chart(curves: pd.DataFrame, path: Path) -> None:
                 axis.plot(grid, mean, color=COLOURS[algo], label=LABELS[algo], linewidth=2 if algo == "reinforce" else 1.3)
                 axis.fill_between(grid, low, high, color=COLOURS[algo], alpha=0.15, linewidth=0)
             axis.set(xlabel=label, xscale="log")
+            axis.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+            axis.xaxis.set_major_formatter(EngFormatter(sep=""))
+            axis.xaxis.set_minor_formatter(NullFormatter())
             axis.grid(True, color="0.92")
             if k == 0:
                 axis.set_title(env_id, fontsize=10)
