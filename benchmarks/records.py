@@ -15,7 +15,6 @@ from typing import Any
 RESULTS = Path(__file__).parent / "results"
 README = RESULTS.parent.parent / "README.md"
 PACKAGES = ("sb3_reinforce", "stable_baselines3", "sb3_contrib", "rl_zoo3", "tianshou", "torch", "numpy", "gymnasium")
-PROVENANCE = ("versions", "cpu", "commit", "command")
 
 Row = dict[str, Any]
 
@@ -74,7 +73,8 @@ def between_markers(text: str, name: str, table: str) -> str:
     return re.sub(pattern, lambda match: f"{match[1]}\n{table}\n\n{match[2]}", text, flags=re.DOTALL)
 
 
-def show(name: str, table: str) -> None:
-    """Print a table, and write it into the README between its markers."""
+def show(name: str, table: str, source: Path) -> None:
+    """Print a table, and write it into the README between its markers if the rows it is made of are among the results."""
     print(f"\n{table}")
-    README.write_text(between_markers(README.read_text(), name, table))
+    if source.resolve().parent == RESULTS.resolve():
+        README.write_text(between_markers(README.read_text(), name, table))

@@ -111,7 +111,6 @@ def threshold_table(rows: pd.DataFrame) -> str:
 
 def scores(rows: pd.DataFrame) -> dict[str, np.ndarray]:
     """Normalised scores ``[n_seeds, n_environments]`` of each algorithm, over the environments that all were run on."""
-    rows = rows[rows["env"].isin(dict.fromkeys(rows[rows["algo"] != "reinforce"]["env"]))]
     counts = rows.pivot_table(index="env", columns="algo", values="seed", aggfunc="count").dropna()
     if counts.empty or len(counts.columns) < 2:
         return {}
@@ -186,7 +185,7 @@ def curves_chart(curves: pd.DataFrame, path: Path) -> None:
         axis.set_visible(False)
     for i, env_id in enumerate(env_ids):
         block, column = divmod(i, n_columns)
-        for k, (x, label) in enumerate((("steps", "steps"), ("seconds", "seconds"))):
+        for k, x in enumerate(("steps", "seconds")):
             axis = axes[2 * block + k, column]
             axis.set_visible(True)
             for algo in (algo for algo in LABELS if algo in set(curves["algo"])):
@@ -197,7 +196,7 @@ def curves_chart(curves: pd.DataFrame, path: Path) -> None:
                 grid, mean, low, high = mean_curve(runs, x)
                 axis.plot(grid, mean, color=COLOURS[algo], label=LABELS[algo], linewidth=2 if algo == "reinforce" else 1.3)
                 axis.fill_between(grid, low, high, color=COLOURS[algo], alpha=0.15, linewidth=0)
-            axis.set(xlabel=label, xscale="log")
+            axis.set(xlabel=x, xscale="log")
             axis.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
             axis.xaxis.set_major_formatter(EngFormatter(sep=""))
             axis.xaxis.set_minor_formatter(NullFormatter())
@@ -228,7 +227,7 @@ def main() -> None:
         tables["aggregate"] = aggregate_table(by_algo)
         profiles_chart(by_algo, args.results.with_name("profiles.png"))
     for name, table in tables.items():
-        show(name, table)
+        show(name, table, args.results)
 
 
 if __name__ == "__main__":

@@ -226,7 +226,7 @@ def main() -> None:
     run(args.sweep, args.repeats, args.output)
     rows = read(args.output)
     report(rows, args.sweep)
-    show("scaling", table(rows))
+    show("scaling", table(rows), args.output)
     chart(rows, args.output.with_suffix(".png"))
 
 

@@ -348,12 +348,12 @@ def run(cases: list[Case], contenders: list[str], repeats: int, steps: int, seco
             print(f"{repeat} {' '.join(map(str, case))} {contender}: {numbers['steps_per_second']:.0f} steps/s", flush=True)
 
 
-def speeds(rows: list[Row], case: Case) -> dict[str, dict[int, float]]:
-    """Steps per second of each contender in each repeat."""
-    found: dict[str, dict[int, float]] = {}
+def speeds(rows: list[Row], case: Case) -> dict[str, dict[tuple[str, int], float]]:
+    """Steps per second of each contender in each repeat of each command: ratios are taken within one, side by side."""
+    found: dict[str, dict[tuple[str, int], float]] = {}
     for row in rows:
         if (row["env"], row["n_envs"], row["vec_env"]) == case:
-            found.setdefault(row["contender"], {})[row["repeat"]] = row["steps_per_second"]
+            found.setdefault(row["contender"], {})[row["command"], row["repeat"]] = row["steps_per_second"]
     return found
 
 
@@ -362,7 +362,7 @@ def _spread(values: list[float], form: str) -> str:
 
 
 def table(rows: list[Row]) -> str:
-    """How many times as fast as each contender REINFORCE is: medians of ratios within a repeat, with their range."""
+    """How many times as fast as each contender REINFORCE is: medians of ratios within one repeat, with their range."""
     others = [contender for contender in CONTENDERS if contender != "reinforce"]
     lines = [
         "| | steps/s | unused | " + " | ".join(LABELS[other] for other in others) + " |",
@@ -377,7 +377,7 @@ def table(rows: list[Row]) -> str:
         cells = []
         for other in others:
             theirs = by_contender.get(other, {})
-            ratios = [ours[repeat] / theirs[repeat] for repeat in ours.keys() & theirs.keys()]
+            ratios = [ours[run] / theirs[run] for run in ours.keys() & theirs.keys()]
             cells.append(_spread(ratios, ".2f" if other == "random" else ".1f") if ratios else "")
         name = f"{case.env}, {case.n_envs}{' processes' if case.vec_env == 'subproc' else ''}"
         steps = f"{np.median(list(ours.values())):,.0f} | {np.median(unused):.0%}"
@@ -457,7 +457,7 @@ def main() -> None:
     cases = [Case(env, n_envs, vec_env) for env in args.env for vec_env in args.vec_env for n_envs in args.n_envs]
     run(cases, args.contender, args.repeats, args.steps, args.seconds, args.output)
     rows = read(args.output)
-    show("speed", table(rows))
+    show("speed", table(rows), args.output)
     chart(rows, args.output.with_suffix(".png"))
 
 

@@ -217,7 +217,7 @@ def main() -> None:
     rows = pd.DataFrame(records.read(args.output))
     if set(ENVIRONMENTS) <= set(rows["env"]):
         chart(rows, args.output.with_suffix(".png"))
-        records.show("variance", table(rows))
+        records.show("variance", table(rows), args.output)
 
 
 if __name__ == "__main__":

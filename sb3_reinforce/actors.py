@@ -195,10 +195,10 @@ _LARGE = 2**18
 def _linear(module: nn.Linear) -> _ArrayFunction:
     # Of two dimensions, the bias needs no broadcasting for one environment, which would cost as much as the sum.
     weight, bias = module.weight.detach().numpy().T, module.bias.detach().numpy()[None]
-    through_torch = _through_torch(module)
+    through_torch, most_rows = _through_torch(module), _LARGE // weight.size
 
     def linear(x: np.ndarray) -> np.ndarray:
-        if len(x) * weight.size > _LARGE:
+        if len(x) > most_rows:
             return through_torch(x)
         y = x.dot(weight)  # for matrices this small, half the time of @
         y += bias

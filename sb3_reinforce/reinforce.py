@@ -303,9 +303,10 @@ class REINFORCE(OnPolicyAlgorithm):
         buffer = self.rollout_buffer
         rewards = buffer.step_rewards + self._values_of_the_rest() if self.bootstrap_truncated else buffer.step_rewards
         baseline = self._baseline()
-        targets = self._targets(rewards)
-        if self.baseline == "value" and not np.isfinite(np.square(targets, dtype=np.float32).sum()):
-            raise ValueError("The returns are too large for a value network in float32; the parameters were not updated.")
+        if self.baseline == "value":
+            targets = self._targets(rewards)
+            if not np.isfinite(np.square(targets, dtype=np.float32).sum()):
+                raise ValueError("The returns are too large for a value network in float32; the parameters were not updated.")
         log_probs = self._log_probs() if self.n_epochs > 1 else None
         ratios: np.ndarray | None = None
 

@@ -9,6 +9,14 @@ import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv
 
+#: One of each kind of observation space that a multilayer perceptron takes.
+FLAT_SPACES: dict[str, spaces.Space[Any]] = {
+    "box": spaces.Box(-1, 1, (3,), np.float32),
+    "box 2-d float64": spaces.Box(-1, 1, (2, 3), np.float64),
+    "discrete": spaces.Discrete(4),
+    "multi-discrete": spaces.MultiDiscrete([2, 3]),
+    "multi-binary": spaces.MultiBinary(3),
+}
 Step = tuple[Any, float, bool, bool, dict[str, Any]]
 
 

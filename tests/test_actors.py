@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch as th
-from envs import BanditEnv, vectorized
+from envs import FLAT_SPACES, BanditEnv, vectorized
 from gymnasium import spaces
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import FlattenExtractor, MlpExtractor
@@ -18,15 +18,8 @@ from sb3_reinforce import REINFORCE, CnnPolicy, MlpPolicy, MultiInputPolicy
 from sb3_reinforce import reinforce as reinforce_module
 from sb3_reinforce.actors import agrees, environment_actions, mlp_actor, policy_actor
 
-BOX = spaces.Box(-1, 1, (3,), np.float32)
+BOX = FLAT_SPACES["box"]
 IMAGE = spaces.Box(0, 255, (1, 36, 36), np.uint8)
-FLAT_SPACES = {
-    "box": BOX,
-    "box 2-d float64": spaces.Box(-1, 1, (2, 2), np.float64),
-    "discrete": spaces.Discrete(4),
-    "multi-discrete": spaces.MultiDiscrete([2, 3]),
-    "multi-binary": spaces.MultiBinary(3),
-}
 OBSERVATION_SPACES = {**FLAT_SPACES, "dict": spaces.Dict({key.replace(" ", "_"): s for key, s in FLAT_SPACES.items()})}
 ACTION_SPACES = {
     "discrete": spaces.Discrete(3),

@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
-from envs import BanditEnv, ScriptedEnv, SpacesEnv, scripted, vectorized
+from envs import FLAT_SPACES, BanditEnv, ScriptedEnv, SpacesEnv, scripted, vectorized
 from gymnasium import spaces
 from stable_baselines3 import A2C
 from stable_baselines3.common.buffers import RolloutBuffer
@@ -49,11 +49,7 @@ ACTION_SPACES = {
     "multi-binary": spaces.MultiBinary(3),
 }
 OBSERVATION_SPACES = {
-    "box": BOX,
-    "box 2-d float64": spaces.Box(-1, 1, (2, 3), np.float64),
-    "discrete": spaces.Discrete(4),
-    "multi-discrete": spaces.MultiDiscrete([2, 3]),
-    "multi-binary": spaces.MultiBinary(3),
+    **FLAT_SPACES,
     "image": IMAGE,
     "image, channels first": spaces.Box(0, 255, (3, 36, 36), np.uint8),
     "dict": spaces.Dict(position=BOX, mode=spaces.Discrete(3), switches=spaces.MultiBinary(2), camera=IMAGE),
