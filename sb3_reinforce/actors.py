@@ -10,7 +10,8 @@ Random numbers come from torch's generator, which SB3 seeds: at each draw in the
 generator of its own that torch seeds, so that an environment that seeds numpy's global one does not fix the actions.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -96,7 +97,7 @@ class MlpActor:
         return self._sample(self.outputs(obs))
 
     def outputs(self, obs: Observations) -> np.ndarray:
-        """Logits or means, float32 ``[n_envs, n_outputs]``."""
+        """Logits or means, float32 ``[n_envs, n_outputs]``, valid until the next call."""
         x = self._encode(obs)
         for layer in self._layers:
             x = layer(x)
@@ -166,8 +167,15 @@ def _space_encoder(space: spaces.Space[Any], normalize_images: bool) -> _Encoder
     if isinstance(space, spaces.MultiBinary) or (
         isinstance(space, spaces.Box) and not (normalize_images and is_image_space(space))
     ):
-        return lambda obs: obs.reshape(len(obs), -1).astype(np.float32, copy=False)
+        return _flat
     return None
+
+
+def _flat(obs: np.ndarray) -> np.ndarray:
+    """As float32 ``[n_envs, n_features]``."""
+    if obs.ndim == 2 and obs.dtype == np.float32:  # most often so, and calls that change nothing take time too
+        return obs
+    return obs.reshape(len(obs), -1).astype(np.float32, copy=False)
 
 
 def _layers(policy: ActorCriticPolicy) -> list[_ArrayFunction] | None:
@@ -190,19 +198,24 @@ def _layers(policy: ActorCriticPolicy) -> list[_ArrayFunction] | None:
 #: Products of more multiplications than this are left to torch. OpenBLAS, which numpy calls, would share them among threads
 #: that ``torch.set_num_threads`` does not govern, and on a busy machine these wait for each other longer than they work.
 _LARGE = 2**18
+#: About so many random numbers are drawn at once.
+_BLOCK = 2**10
 
 
 def _linear(module: nn.Linear) -> _ArrayFunction:
     # Of two dimensions, the bias needs no broadcasting for one environment, which would cost as much as the sum.
     weight, bias = module.weight.detach().numpy().T, module.bias.detach().numpy()[None]
     through_torch, most_rows = _through_torch(module), _LARGE // weight.size
+    y = np.empty((0, module.out_features), dtype=np.float32)
 
     def linear(x: np.ndarray) -> np.ndarray:
+        nonlocal y
         if len(x) > most_rows:
             return through_torch(x)
-        y = x.dot(weight)  # for matrices this small, half the time of @
-        y += bias
-        return y
+        if len(x) != len(y):
+            y = np.empty((len(x), module.out_features), dtype=np.float32)
+        np.dot(x, weight, y)  # for matrices this small, half the time of @
+        return np.add(y, bias, y)
 
     return linear
 
@@ -248,28 +261,51 @@ def _sampler(policy: ActorCriticPolicy, generator: np.random.Generator) -> _Arra
 
     def sample_categorical(logits: np.ndarray) -> np.ndarray:
         # The Gumbel-max trick: the argmax of logits plus Gumbel noise has the softmax's distribution.
-        return (logits + generator.gumbel(size=logits.shape)).argmax(axis=1)
+        return (logits + gumbel(logits.shape)).argmax(axis=1)
 
     def sample_multi_categorical(logits: np.ndarray) -> np.ndarray:
-        return np.stack([sample_categorical(part) for part in np.split(logits, splits, axis=1)], axis=1)
+        perturbed = logits + gumbel(logits.shape)
+        return np.stack([part.argmax(axis=1) for part in np.split(perturbed, splits, axis=1)], axis=1)
 
     def sample_bernoulli(logits: np.ndarray) -> np.ndarray:
         # A logit plus logistic noise is positive with the probability that the sigmoid gives.
-        return (logits + generator.logistic(size=logits.shape) > 0).astype(np.float32)
+        return (logits + logistic(logits.shape) > 0).astype(np.float32)
 
     def sample_gaussian(means: np.ndarray) -> np.ndarray:
-        actions = std * generator.standard_normal(means.shape, dtype=np.float32) + means
-        return actions.reshape(-1, *shape)
+        return (std * normal(means.shape) + means).reshape(-1, *shape)
 
     if type(distribution) is CategoricalDistribution:
+        gumbel = _in_blocks(generator.gumbel)
         return sample_categorical
     if type(distribution) is MultiCategoricalDistribution:
+        gumbel = _in_blocks(generator.gumbel)
         splits = np.cumsum(distribution.action_dims)[:-1]
         return sample_multi_categorical
     if type(distribution) is BernoulliDistribution:
+        logistic = _in_blocks(generator.logistic)
         return sample_bernoulli
     if type(distribution) is DiagGaussianDistribution:
+        normal = _in_blocks(generator.standard_normal)
         std = np.exp(policy.log_std.detach().numpy())
         shape = policy.action_space.shape or ()
         return sample_gaussian
     return None
+
+
+def _in_blocks(draw: Callable[..., np.ndarray]) -> Callable[[tuple[int, ...]], np.ndarray]:
+    """Random numbers, drawn for many steps at once, which takes hardly longer than for one.
+
+    :param draw: method of a generator
+    :return: from a shape to an array of it, float32
+    """
+    block: Iterator[np.ndarray] = iter(())
+
+    def noise(shape: tuple[int, ...]) -> np.ndarray:
+        nonlocal block
+        row = next(block, None)
+        if row is None or row.shape != shape:
+            block = iter(draw(size=(1 + _BLOCK // math.prod(shape), *shape)).astype(np.float32))
+            row = next(block)
+        return row
+
+    return noise

@@ -96,6 +96,7 @@ class REINFORCE(OnPolicyAlgorithm):
         "MultiInputPolicy": MultiInputPolicy,
     }
     rollout_buffer: EpisodicRolloutBuffer
+    max_grad_norm: float | None  # type: ignore[assignment]
 
     def __init__(
         self,
@@ -495,8 +496,11 @@ class REINFORCE(OnPolicyAlgorithm):
         :return: norm of the gradient before clipping
         :raises ValueError: if it is not finite; no step is taken then
         """
-        limit = np.inf if self.max_grad_norm is None else self.max_grad_norm
-        grad_norm = th.nn.utils.clip_grad_norm_(self.policy.parameters(), limit).item()
+        if self.max_grad_norm is None:  # spare what clipping to infinity would multiply by 1
+            gradients = [parameter.grad for parameter in self.policy.parameters() if parameter.grad is not None]
+            grad_norm = th.stack([gradient.norm() for gradient in gradients]).norm().item()
+        else:
+            grad_norm = th.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm).item()
         if not np.isfinite(grad_norm):
             self.policy.optimizer.zero_grad()
             raise ValueError(f"The gradient is not finite (norm {grad_norm}); the parameters were not updated.")

@@ -91,7 +91,7 @@ def test_numpy_and_policy_agree(observation_space: spaces.Space[Any], action_spa
         actor = mlp_actor(policy)
         assert actor is not None, case
         assert agrees(actor, policy, obs), case
-        before = actor.outputs(obs)
+        before = actor.outputs(obs).copy()
         step(policy, obs, actor(obs))
         assert np.abs(actor.outputs(obs) - before).max() > 0.001, case  # more than a hundred times what `agrees` tolerates
         assert agrees(actor, policy, obs), case
@@ -105,7 +105,7 @@ def test_parameters_are_followed(optimizer_class: type[th.optim.Optimizer]) -> N
     assert actor is not None
     obs = drawn(BOX)
     saved = {name: parameter.clone() for name, parameter in policy.state_dict().items()}
-    before = actor.outputs(obs)
+    before = actor.outputs(obs).copy()
     step(policy, obs, actor(obs))
     assert np.abs(actor.outputs(obs) - before).max() > 0.001
     assert agrees(actor, policy, obs)
