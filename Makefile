@@ -47,5 +47,5 @@ test-newest:
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[zoo,contrib,dev]'
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[zoo,envs,contrib,dev]'
 	touch $@

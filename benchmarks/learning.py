@@ -1,11 +1,12 @@
 """Train algorithms on environments with several seeds through RL Zoo's own pipeline, and record the results.
 
+    python benchmarks/learning.py                # all runs that the README reports: days
     python benchmarks/learning.py --algo reinforce a2c ppo --env CartPole-v1 --seeds 10
 
 REINFORCE takes this project's hyperparameters, ``reinforce_textbook`` the pure estimator, every other algorithm RL
 Zoo's own. Each run adds, when it is whole, one row to ``learning.csv`` (the evaluation of its last model) and its
 training curve to ``learning_curves.csv``; a run that has its row is not run again, so an interrupted sweep goes on where
-it stopped. Runs go in parallel, one torch thread each.
+it stopped. Runs go in parallel, one torch thread each, algorithms by turns, since the speed of a machine drifts.
 """
 
 import argparse
@@ -22,14 +23,22 @@ import gymnasium as gym
 import numpy as np
 import pandas as pd
 import records
+import torch as th
 from runs import evaluate_last_model, latest_run, training_curve
-
-from sb3_reinforce.zoo import hyperparams_file
 
 Run = tuple[str, str, int, int]
 FINAL_EPISODES = 20
 #: What stands for an algorithm on the command line and in the CSV, if it is not RL Zoo's name for it.
 VARIANTS = {"reinforce_textbook": ("reinforce", "reinforce_textbook.yml")}
+CLASSIC = ["CartPole-v1", "Acrobot-v1", "MountainCarContinuous-v0"]
+MUJOCO = ["InvertedPendulum-v5", "InvertedDoublePendulum-v5", "Hopper-v5", "Walker2d-v5", "HalfCheetah-v5", "Swimmer-v5"]
+#: The runs of the README: algorithms, environments, number of seeds.
+REPORTED = [
+    (["reinforce", "a2c", "ppo", "trpo"], CLASSIC[:1], 10),
+    (["reinforce"], CLASSIC[1:], 10),
+    (["reinforce"], MUJOCO, 5),
+    (["reinforce_textbook"], CLASSIC[:1], 5),
+]
 #: What tells runs apart. A budget of 0 steps leaves the number to the hyperparameters.
 RUN = ["algo", "env", "seed", "budget"]
 
@@ -42,13 +51,12 @@ def command(label: str, env_id: str, seed: int, budget: int, logs: Path) -> list
     if budget:
         words += ["-n", str(budget)]
     if conf:
-        words += ["--conf-file", str(hyperparams_file(conf))]
+        words += ["--conf-file", conf]
     return words
 
 
 def printable(words: list[str]) -> str:
     """The same command as a user types it."""
-    words = [Path(word).name if word.endswith(".yml") else word for word in words]
     at = words.index("-f")
     return " ".join(["sb3-reinforce", *words[3:at], *words[at + 2 :]])
 
@@ -66,6 +74,7 @@ def train_and_evaluate(run: Run, log_root: Path) -> tuple[dict[str, Any], list[d
     algo = VARIANTS.get(label, (label,))[0]
     logs = log_root / "-".join(map(str, run))
     words = command(*run, logs)
+    origin = records.provenance()
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     subprocess.run(words, check=True, env=environment, stdout=subprocess.DEVNULL)
 
@@ -81,7 +90,7 @@ def train_and_evaluate(run: Run, log_root: Path) -> tuple[dict[str, Any], list[d
         "return_std": returns.std(),
         "n_episodes": len(returns),
         **to_threshold(curve, env_id),
-        **records.provenance(),
+        **origin,
         "command": printable(words),
     }
     points = [
@@ -98,7 +107,7 @@ def rounded(row: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--algo", nargs="+", default=["reinforce"], help="RL Zoo's names, or reinforce_textbook")
-    parser.add_argument("--env", nargs="+", default=["CartPole-v1"])
+    parser.add_argument("--env", nargs="+", help="without it: all that the README reports")
     parser.add_argument("--seeds", type=int, default=10, help="seeds 0 to this, exclusive")
     parser.add_argument("-n", "--n-timesteps", type=int, default=0, help="0: as the hyperparameters say")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time")
@@ -108,7 +117,13 @@ def main() -> None:
 
     curves = args.out.with_name(f"{args.out.stem}_curves.csv")
     done = set(pd.read_csv(args.out)[RUN].itertuples(index=False, name=None)) if args.out.exists() else set()
-    runs = list(product(args.algo, args.env, range(args.seeds), [args.n_timesteps]))
+    wanted = [(args.algo, args.env, args.seeds)] if args.env else REPORTED
+    runs = [
+        (algo, env_id, seed, args.n_timesteps)
+        for algos, env_ids, n_seeds in wanted
+        for env_id, seed, algo in product(env_ids, range(n_seeds), algos)
+    ]
+    th.set_num_threads(1)  # of the evaluations, beside which others train
     due = [run for run in runs if run not in done]
     print(f"{len(due)} runs to do, {len(runs) - len(due)} done before")
     lock = Lock()

@@ -57,13 +57,19 @@ def provenance() -> Row:
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     cpu = next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.processor())
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=RESULTS).stdout
+    commit = _git("rev-parse", "--short", "HEAD")
+    if _git("status", "--porcelain", "--", "../../sb3_reinforce", "../../hyperparams"):
+        commit += "-dirty"
     return {
         "versions": " ".join(f"{package}={number}" for package, number in versions.items()),
         "cpu": f"{os.cpu_count()} x {cpu}",
-        "commit": commit.strip(),
+        "commit": commit,
         "command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
     }
+
+
+def _git(*words: str) -> str:
+    return subprocess.run(["git", *words], capture_output=True, text=True, cwd=RESULTS).stdout.strip()
 
 
 def between_markers(text: str, name: str, table: str) -> str:

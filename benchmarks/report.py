@@ -4,8 +4,8 @@
 
 Aggregates over environments follow Agarwal et al. (2021) and come from rliable: interquartile means, performance profiles and
 probabilities of improvement, with stratified-bootstrap 95 % intervals. A score is a return on a scale of its
-environment, on which actions drawn at random have 0 and ``SOLVED`` has 1. Tables are written into README.md between
-markers, pictures into ``benchmarks/results/``.
+environment, on which actions drawn at random have 0 and ``SOLVED`` has 1. Runs that were given a number of steps with
+``-n`` are left out. Tables are written into README.md between markers, pictures into ``benchmarks/results/``.
 """
 
 import argparse
@@ -23,6 +23,7 @@ from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 from records import RESULTS, show
 
 QUOTED = RESULTS.parent / "quoted.csv"
+#: In this order; a line here is all that another of RL Zoo's algorithms takes to appear.
 LABELS = {"reinforce": "REINFORCE", "a2c": "A2C", "ppo": "PPO", "trpo": "TRPO", "ars": "ARS"}
 COLOURS = {"reinforce": "#c1272d", "a2c": "#0072b2", "ppo": "#56b4e9", "trpo": "#009e73", "ars": "#e69f00"}
 #: The environment's own reward threshold, or what is good where it has none.
@@ -30,6 +31,14 @@ SOLVED = {"Pendulum-v1": -200.0, "Walker2d-v5": 3000.0}
 #: Seeds of the bootstraps, so that the same rows make the same report.
 SEED = 0
 REPETITIONS = 2000
+#: Fewer environments than this are not worth an aggregate.
+FEWEST_ENVS = 3
+
+
+def load(path: Path) -> pd.DataFrame:
+    """The rows that are reported. A run that was interrupted after its curve was written has that twice."""
+    rows = pd.read_csv(path).query("budget == 0 and algo in @LABELS")
+    return rows.drop_duplicates(["algo", "env", "seed", "steps"], keep="last")
 
 
 def interval(values: np.ndarray) -> tuple[float, float]:
@@ -71,7 +80,8 @@ def steps_of(steps: float) -> str:
 
 
 def results_table(rows: pd.DataFrame, quoted: pd.DataFrame) -> str:
-    """Environment by algorithm: mean over seeds with its interval, number of seeds and steps; quoted where not run."""
+    """Environment by algorithm: mean over seeds, its interval or, of five seeds or fewer, the returns themselves; number
+    of seeds and steps. Quoted where not run."""
     algos = [algo for algo in LABELS if algo in {*rows["algo"], *quoted["algo"]}]
     lines = ["| | " + " | ".join(LABELS[algo] for algo in algos) + " |", "|---" * (len(algos) + 1) + "|"]
     for env_id in dict.fromkeys(rows["env"]):
@@ -80,10 +90,11 @@ def results_table(rows: pd.DataFrame, quoted: pd.DataFrame) -> str:
             own = rows[(rows["env"] == env_id) & (rows["algo"] == algo)]
             theirs = quoted[(quoted["env"] == env_id) & (quoted["algo"] == algo)]
             if len(own):
-                low, high = interval(own["return_mean"].to_numpy())
-                spread = f" ({number(low)} to {number(high)})" if len(own) > 1 else ""
+                returns = own["return_mean"].to_numpy()
+                low, high = interval(returns)
+                spread = f"{number(low)} to {number(high)}" if len(own) > 5 else ", ".join(map(number, sorted(returns)))
                 steps = steps_of(own["steps"].median())
-                cells.append(f"**{number(own['return_mean'].mean())}**{spread}, {len(own)} × {steps}")
+                cells.append(f"**{number(returns.mean())}** ({spread}), {len(own)} × {steps}")
             elif len(theirs):
                 row = theirs.iloc[0]
                 cells.append(f"*{number(row['return_mean'])} ± {number(row['return_std'])}, {row['steps']}*")
@@ -95,8 +106,9 @@ def results_table(rows: pd.DataFrame, quoted: pd.DataFrame) -> str:
 
 def threshold_table(rows: pd.DataFrame) -> str:
     """Median seconds and steps until the mean of 20 training returns reached the environment's threshold."""
-    lines = ["| | | reached by | seconds | steps |", "|---|---|---|---|---|"]
+    lines = ["| | | reached by | seconds | of REINFORCE's | steps |", "|---|---|---|---|---|---|"]
     for env_id in dict.fromkeys(rows["env"]):
+        ours = rows[(rows["env"] == env_id) & (rows["algo"] == "reinforce")]["seconds_to_threshold"].fillna(np.inf).median()
         for algo in (algo for algo in LABELS if algo in set(rows["algo"])):
             own = rows[(rows["env"] == env_id) & (rows["algo"] == algo)]
             if len(own) < 2 or gym.spec(env_id).reward_threshold is None:
@@ -104,15 +116,19 @@ def threshold_table(rows: pd.DataFrame) -> str:
             # A run that never got there counts as infinitely slow.
             seconds, steps = (own[f"{name}_to_threshold"].fillna(np.inf).median() for name in ("seconds", "steps"))
             reached = f"{own['steps_to_threshold'].notna().sum()} of {len(own)}"
-            shown = (f"{seconds:.1f}", f"{steps:,.0f}") if np.isfinite(seconds) else ("never", "never")
-            lines.append(f"| {env_id} | {LABELS[algo]} | {reached} | {shown[0]} | {shown[1]} |")
+            ratio = f"{seconds / ours:.1f}" if algo != "reinforce" and np.isfinite(seconds) and np.isfinite(ours) else ""
+            shown = f"{seconds:.1f} | {ratio} | {steps:,.0f}" if np.isfinite(seconds) else "never | | never"
+            lines.append(f"| {env_id} | {LABELS[algo]} | {reached} | {shown} |")
     return "\n".join(lines)
 
 
 def scores(rows: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Normalised scores ``[n_seeds, n_environments]`` of each algorithm, over the environments that all were run on."""
+    """Normalised scores ``[n_seeds, n_environments]`` of each algorithm, over the environments that all were run on.
+
+    Empty if these are fewer than ``FEWEST_ENVS``.
+    """
     counts = rows.pivot_table(index="env", columns="algo", values="seed", aggfunc="count").dropna()
-    if counts.empty or len(counts.columns) < 2:
+    if len(counts) < FEWEST_ENVS or len(counts.columns) < 2:
         return {}
     n_seeds = int(counts.min().min())
     found: dict[str, list[np.ndarray]] = {algo: [] for algo in LABELS if algo in counts.columns}
@@ -128,15 +144,16 @@ def aggregate_table(by_algo: dict[str, np.ndarray]) -> str:
     """Interquartile mean of each algorithm, and how likely a run of REINFORCE is better than one of it."""
     from rliable import library, metrics
 
+    if not by_algo:
+        return f"No aggregate: fewer than {FEWEST_ENVS} environments have runs of every algorithm above."
+    np.random.seed(SEED)  # the generator that rliable's resampling takes, whatever it is given
     warnings.filterwarnings("ignore", "random_state is deprecated", FutureWarning)  # of how rliable calls arch
-    iqm, iqm_bounds = library.get_interval_estimates(
-        by_algo, lambda x: np.array([metrics.aggregate_iqm(x)]), reps=REPETITIONS, random_state=np.random.RandomState(SEED)
-    )
+    iqm, iqm_bounds = library.get_interval_estimates(by_algo, lambda x: np.array([metrics.aggregate_iqm(x)]), reps=REPETITIONS)
     pairs = {algo: (by_algo["reinforce"], other) for algo, other in by_algo.items() if algo != "reinforce"}
-    better, better_bounds = library.get_interval_estimates(
-        pairs, metrics.probability_of_improvement, reps=REPETITIONS, random_state=np.random.RandomState(SEED)
-    )
-    lines = ["| | interquartile mean | REINFORCE is better with probability |", "|---|---|---|"]
+    better, better_bounds = library.get_interval_estimates(pairs, metrics.probability_of_improvement, reps=REPETITIONS)
+    n_seeds, n_envs = by_algo["reinforce"].shape
+    runs = f"{n_envs} environments × {n_seeds} seeds"
+    lines = [f"| {runs} | interquartile mean | REINFORCE is better with probability, ties half |", "|---|---|---|"]
     for algo in by_algo:
         low, high = iqm_bounds[algo][:, 0]
         cell = ""
@@ -144,6 +161,7 @@ def aggregate_table(by_algo: dict[str, np.ndarray]) -> str:
             below, above = np.ravel(better_bounds[algo])
             cell = f"{float(np.ravel(better[algo])[0]):.2f} ({below:.2f} to {above:.2f})"
         lines.append(f"| {LABELS[algo]} | {iqm[algo][0]:.2f} ({low:.2f} to {high:.2f}) | {cell} |")
+    lines.append("\n[Performance profiles](benchmarks/results/profiles.png) show the share of runs above each score.")
     return "\n".join(lines)
 
 
@@ -151,6 +169,7 @@ def profiles_chart(by_algo: dict[str, np.ndarray], path: Path) -> None:
     """Share of runs above each score."""
     from rliable import library
 
+    np.random.seed(SEED)
     taus = np.linspace(0, 1.3, 53)
     shares, bounds = library.create_performance_profile(by_algo, taus, reps=REPETITIONS)
     figure, axis = plt.subplots(figsize=(5.5, 3.6), layout="constrained")
@@ -216,15 +235,15 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS / "learning.csv")
     args = parser.parse_args()
 
-    rows, curves = (
-        pd.read_csv(path).query("budget == 0 and algo in @LABELS")
-        for path in (args.results, args.results.with_name(f"{args.results.stem}_curves.csv"))
-    )
-    tables = {"results": results_table(rows, pd.read_csv(QUOTED)), "threshold": threshold_table(rows)}
+    rows, curves = load(args.results), load(args.results.with_name(f"{args.results.stem}_curves.csv"))
     curves_chart(curves, args.results.with_name("learning_curves.png"))
     by_algo = scores(rows)
+    tables = {
+        "results": results_table(rows, pd.read_csv(QUOTED)),
+        "threshold": threshold_table(rows),
+        "aggregate": aggregate_table(by_algo),
+    }
     if by_algo:
-        tables["aggregate"] = aggregate_table(by_algo)
         profiles_chart(by_algo, args.results.with_name("profiles.png"))
     for name, table in tables.items():
         show(name, table, args.results)

@@ -9,7 +9,7 @@ are taken within a repeat. Steps are those the environments took, used for an up
     python benchmarks/speed.py --env Hopper-v5 --n-envs 8 --contender reinforce random
     python benchmarks/speed.py --full               # everything; hours
 
-Rows are appended to ``--output`` as they are measured, and a row that is there is not measured again.
+Rows are appended to ``--output`` as they are measured. The same command, run again, goes on where it was stopped.
 """
 
 import argparse
@@ -329,16 +329,17 @@ def measure(contender: str, case: Case, seed: int, steps: int, at_least: float) 
     }
 
 
-KEYS = ("contender", "env", "n_envs", "vec_env", "repeat")
+KEYS = ("contender", "env", "n_envs", "vec_env", "repeat", "command")
 
 
 def run(cases: list[Case], contenders: list[str], repeats: int, steps: int, seconds: float, output: Path) -> None:
-    """Measure what is not in the file yet."""
+    """Measure what this command has not measured yet: what is compared has to be measured side by side."""
     done = {tuple(row[key] for key in KEYS) for row in read(output)}
     origin = provenance()
+    command = origin["command"]
     for case in cases:
         playing = [contender for contender in contenders if plays(contender, case)]
-        missing = [(r, c) for r in range(repeats) for c in playing if (c, *case, r) not in done]
+        missing = [(r, c) for r in range(repeats) for c in playing if (c, *case, r, command) not in done]
         for contender in dict.fromkeys(c for _, c in missing):
             measure(contender, case, seed=0, steps=1, at_least=0.0001)  # not kept: first calls in a process are slow
         for repeat, contender in missing:

@@ -1,7 +1,7 @@
 """Which estimator buys how many trajectories? The measured variance of ĝ.
 
     python benchmarks/variance.py                # all three environments: about half an hour
-    python benchmarks/variance.py --env CartPole-v1 --batches 50
+    python benchmarks/variance.py --env CartPole-v1 --batches 50 --output variance.csv
 
 For a policy that is held fixed, rollouts are collected as in training, and every estimator makes its ĝ of the same
 batches. The variance is that of ĝ summed over parameters, with a bootstrap interval over batches; the bias, where the

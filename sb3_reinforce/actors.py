@@ -47,7 +47,8 @@ def policy_actor(policy: ActorCriticPolicy) -> Actor:
     overridden = overrides(policy, "forward", "get_distribution", "extract_features")
 
     def act(obs: Observations) -> np.ndarray:
-        with th.inference_mode():
+        # Not in inference mode, whose tensors a module could not keep for the update.
+        with th.no_grad():
             tensor = obs_as_tensor(obs, policy.device)
             actions = policy(tensor)[0] if overridden else policy.get_distribution(tensor).get_actions()
         return actions.cpu().numpy().reshape(-1, *policy.action_space.shape)  # type: ignore[misc]
@@ -158,17 +159,23 @@ def _encoder(policy: ActorCriticPolicy) -> _Encoder | None:
 def _space_encoder(space: spaces.Space[Any], normalize_images: bool) -> _Encoder | None:
     """SB3's ``preprocess_obs`` and flattening, for arrays: one-hot for what is discrete, float32 for the rest."""
     if isinstance(space, spaces.Discrete):
-        one_hot = np.eye(space.n, dtype=np.float32)
-        return lambda obs: one_hot[obs]
+        n_values = int(space.n)
+        return lambda obs: _one_hot(obs.reshape(-1, 1), n_values)
     if isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim == 1:
-        one_hot = np.eye(space.nvec.sum(), dtype=np.float32)
-        offsets = np.cumsum(space.nvec) - space.nvec
-        return lambda obs: one_hot[obs + offsets].sum(axis=1)
+        offsets, total = np.cumsum(space.nvec) - space.nvec, int(space.nvec.sum())
+        return lambda obs: _one_hot(obs + offsets, total)
     if isinstance(space, spaces.MultiBinary) or (
         isinstance(space, spaces.Box) and not (normalize_images and is_image_space(space))
     ):
         return _flat
     return None
+
+
+def _one_hot(columns: np.ndarray, n_columns: int) -> np.ndarray:
+    """Ones in the columns named, int ``[n_envs, k]``, of each row; zeros elsewhere."""
+    features = np.zeros((len(columns), n_columns), dtype=np.float32)
+    features[np.arange(len(columns))[:, None], columns] = 1
+    return features
 
 
 def _flat(obs: np.ndarray) -> np.ndarray:
@@ -184,7 +191,7 @@ def _layers(policy: ActorCriticPolicy) -> list[_ArrayFunction] | None:
         return None
     layers: list[_ArrayFunction] = []
     for module in (*policy.mlp_extractor.policy_net, policy.action_net):
-        if module._forward_pre_hooks:  # as those that compute the weight anew for each call
+        if module._forward_pre_hooks or module._forward_hooks:  # which may compute the weight anew, or look at outputs
             return None
         if type(module) is nn.Linear and module.bias is not None:
             layers.append(_linear(module))

@@ -119,6 +119,8 @@ class EpisodicRolloutBuffer(RolloutBuffer):
         :raises ValueError: if a stored reward or observation is not finite, or the machine's memory is exceeded;
             both are looked at only when storage has to grow
         """
+        if self.pos == 0:
+            self._make_room_for_fractions(obs)
         if self.pos == self.buffer_size:
             self._grow()
         if isinstance(self.observations, dict):
@@ -131,6 +133,13 @@ class EpisodicRolloutBuffer(RolloutBuffer):
         self.episode_starts[self.pos] = episode_start
         self.recorded[self.pos] = recorded
         self.pos += 1
+
+    def _make_room_for_fractions(self, obs: Observations) -> None:
+        """Store what a wrapper such as ``VecNormalize`` has made of integers as what it is, and not cut to integers."""
+        if isinstance(self.observations, dict):
+            self.observations = {key: _like(stored, obs[key]) for key, stored in self.observations.items()}
+        else:
+            self.observations = _like(self.observations, obs)  # type: ignore[arg-type]
 
     def add_last_observations(self, observations: dict[int, Observations]) -> None:
         """Keep what was observed after the step just added, where that was the last of a trajectory cut there.
@@ -262,6 +271,12 @@ def _shape(space: spaces.Space[Any]) -> tuple[int, ...]:
     """Shape of one element as a ``VecEnv`` stacks it."""
     assert space.shape is not None, f"{space} has no shape"
     return space.shape
+
+
+def _like(stored: np.ndarray, obs: np.ndarray) -> np.ndarray:
+    """Storage that observations fit in: itself, unless it is of integers and they are not."""
+    fits = np.issubdtype(stored.dtype, np.floating) or not np.issubdtype(obs.dtype, np.floating)
+    return stored if fits else stored.astype(np.float32)
 
 
 def _doubled(array: np.ndarray) -> np.ndarray:

@@ -50,7 +50,7 @@ class GradientStatsCallback(BaseCallback):
         self.noise_scale = np.inf
         self._averages = np.zeros(2)  # of tr Σ and |∇U|²
         self._scores: th.Tensor | None = None  # sum of the mean scores of earlier batches
-        self._components: list[float] = []
+        self._sum, self._sum_of_squares = 0.0, 0.0  # of the components of the mean scores along those before
         self._parameters: th.Tensor | None = None
         self._warned = False
 
@@ -84,7 +84,8 @@ class GradientStatsCallback(BaseCallback):
         parameters = th.nn.utils.parameters_to_vector(p for p in self.model.policy.parameters() if p.requires_grad)
         parameters = parameters.detach().double()
         if self._parameters is not None:
-            cosine = th.cosine_similarity(estimate, parameters - self._parameters, dim=0)
+            change = th.where(estimate != 0, parameters - self._parameters, 0.0)  # without that of the value network
+            cosine = th.cosine_similarity(estimate, change, dim=0)
             self.logger.record("gradient/cosine_with_last_update", cosine.item())
         self._parameters = parameters
 
@@ -94,9 +95,10 @@ class GradientStatsCallback(BaseCallback):
             self._scores = th.zeros_like(mean_score)
         else:
             direction = self._scores / self._scores.norm().clamp(min=1e-12)
-            self._components.append((mean_score @ direction).item())
-            components = np.array(self._components)
-            z = components.sum() / max(np.sqrt((components**2).sum()), 1e-12)
+            component = (mean_score @ direction).item()
+            self._sum += component
+            self._sum_of_squares += component**2
+            z = self._sum / max(np.sqrt(self._sum_of_squares), 1e-12)
             self.logger.record("gradient/mean_score_z", z)
             if z > self.z_threshold and not self._warned:
                 self._warned = True

@@ -10,10 +10,14 @@ from sb3_reinforce.baselines import BASELINES
 if TYPE_CHECKING:
     from sb3_reinforce.reinforce import REINFORCE
 
-NUMBER = (int, float, np.number)  # and not the text that YAML makes of 1e-3
 RETURN_TYPES = ("trajectory", "reward_to_go")
 #: Baselines that compare a trajectory with the others of its batch.
 COMPARING = ("mean", "leave_one_out", "time_leave_one_out", "optimal")
+
+
+def _is_number(value: object) -> bool:
+    """A finite number, and not the text that YAML makes of 1e-3."""
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and bool(np.isfinite(value))
 
 
 def require(condition: bool | np.bool_, rule: str, value: object) -> None:
@@ -35,11 +39,13 @@ def check_arguments(model: "REINFORCE") -> None:
         require(allowed, f"`{name}` must be {'None or ' * optional}an integer of at least 1", value)
     for name in ("ent_coef", "vf_coef"):
         value = getattr(model, name)
-        require(isinstance(value, NUMBER) and value >= 0, f"`{name}` must be at least 0", value)
+        require(_is_number(value) and value >= 0, f"`{name}` must be a number of at least 0", value)
+    for name in ("exact_discounting", "normalize_advantage", "bootstrap_truncated"):
+        require(isinstance(getattr(model, name), bool | np.bool_), f"`{name}` must be True or False", getattr(model, name))
     gamma, share, norm = model.gamma, model.min_effective_share, model.max_grad_norm
-    require(isinstance(gamma, NUMBER) and 0 < gamma <= 1, "`gamma` must be in (0, 1]", gamma)
-    require(isinstance(share, NUMBER) and 0 <= share <= 1, "`min_effective_share` must be in [0, 1]", share)
-    limit = norm is None or (isinstance(norm, NUMBER) and norm > 0)
+    require(_is_number(gamma) and 0 < gamma <= 1, "`gamma` must be in (0, 1]", gamma)
+    require(_is_number(share) and 0 <= share <= 1, "`min_effective_share` must be in [0, 1]", share)
+    limit = norm is None or norm == np.inf or (_is_number(norm) and norm > 0)
     require(limit, "`max_grad_norm` must be None or above 0", norm)
     require(model.return_type in RETURN_TYPES, f"`return_type` must be one of {RETURN_TYPES}", model.return_type)
     require(model.baseline in BASELINES, f"`baseline` must be one of {BASELINES}", model.baseline)

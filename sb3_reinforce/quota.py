@@ -10,8 +10,6 @@ class EpisodeQuota:
     so this rule drops no trajectory for its length, and the m are independent draws from P(τ;θ). Episodes that start
     in the same step are numbered by the index of their environment.
 
-    Source: the derivation, "Sampling m trajectories from n parallel environments without bias".
-
     :param n_episodes: m, number of trajectories to record, at least 1
     :param n_envs: number of parallel environments, each at the first step of an episode
     :param max_length: number of steps after which an episode is to be cut or complained about, at least 1

@@ -63,7 +63,9 @@ class REINFORCE(OnPolicyAlgorithm):
     :param max_grad_norm: The maximum norm of the gradient, above 0; None: no clipping
     :param batch_size: Number of steps per forward and backward pass, to bound memory; None: all at once. The
         gradients are accumulated, so the update is the same
-    :param vf_coef: Value function coefficient for the loss calculation, at least 0 (baseline="value" only)
+    :param vf_coef: Value function coefficient for the loss calculation, at least 0 (baseline="value" only); 0: no fit of the
+        value network. That takes steps of its own, so with an optimizer that scales gradients, as Adam does, the size of
+        the coefficient hardly matters
     :param n_critic_updates: Number of gradient steps that fit the value network to each batch, after the policy's
         step, at least 1 (baseline="value" only)
     :param bootstrap_truncated: Whether to add γᴴV(s_H) to the return of a trajectory that a time limit or the horizon
@@ -194,6 +196,9 @@ class REINFORCE(OnPolicyAlgorithm):
             total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
         )
         assert self._last_obs is not None
+        if np.all(self._last_episode_starts):  # else the first rollout resets the environments
+            self.rollout_buffer.reset()
+            self.rollout_buffer.check_next_observation(self._last_obs)
         actor = mlp_actor(self.policy, np.random.default_rng(0))  # only compared, so it takes no seed from torch
         self._use_mlp_actor = actor is not None and agrees(actor, self.policy, self._last_obs)
         if actor is not None and not self._use_mlp_actor:
@@ -235,14 +240,17 @@ class REINFORCE(OnPolicyAlgorithm):
         # Until this rollout is whole: whatever interrupts it leaves episodes unfinished, and the next one must reset.
         self._last_episode_starts = ~episode_starts
 
-        act = self._make_actor()
-        bounded = environment_actions(self.policy)
-        quota = EpisodeQuota(self.n_episodes, env.num_envs, self.horizon or max(self._total_timesteps, _ENDLESS))
         rollout_buffer.reset()
         n_steps = 0
         if self.use_sde:
             self.policy.reset_noise(env.num_envs)
         callback.on_rollout_start()
+
+        # After the callback, which may change the policy or the number of trajectories.
+        require(self.n_episodes >= 1, "`n_episodes` must be at least 1", self.n_episodes)
+        act = self._make_actor()
+        bounded = environment_actions(self.policy)
+        quota = EpisodeQuota(self.n_episodes, env.num_envs, self.horizon or max(self._total_timesteps, _ENDLESS))
 
         while quota.n_recording > 0:
             if self.use_sde and self.sde_sample_freq > 0 and n_steps % self.sde_sample_freq == 0:
@@ -308,7 +316,7 @@ class REINFORCE(OnPolicyAlgorithm):
             targets = self._targets(rewards)
             if not np.isfinite(np.square(targets, dtype=np.float32).sum()):
                 raise ValueError("The returns are too large for a value network in float32; the parameters were not updated.")
-        log_probs = self._log_probs() if self.n_epochs > 1 else None
+        log_probs = self._log_probs() if self.n_epochs > 1 else None  # in eval mode still, as the actions were sampled
         ratios: np.ndarray | None = None
 
         # Switch to train mode (this affects batch norm / dropout)
@@ -316,7 +324,9 @@ class REINFORCE(OnPolicyAlgorithm):
         self._update_learning_rate(self.policy.optimizer)
         for epoch in range(self.n_epochs):
             if log_probs is not None and epoch > 0:
+                self.policy.set_training_mode(False)
                 log_ratios = self._log_probs() - log_probs
+                self.policy.set_training_mode(True)
                 effective = effective_sample_size(log_ratios, buffer.lengths)
                 self.logger.record("train/effective_sample_size", effective)
                 if not effective >= self.min_effective_share * len(buffer.lengths):
@@ -477,6 +487,8 @@ class REINFORCE(OnPolicyAlgorithm):
 
         :param targets: what the values predict, float ``[M]``
         """
+        if self.vf_coef == 0:
+            return
         buffer = self.rollout_buffer
         expected = buffer.to_torch(targets.astype(np.float32))
         for _ in range(self.n_critic_updates):
@@ -503,7 +515,7 @@ class REINFORCE(OnPolicyAlgorithm):
             grad_norm = th.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm).item()
         if not np.isfinite(grad_norm):
             self.policy.optimizer.zero_grad()
-            raise ValueError(f"The gradient is not finite (norm {grad_norm}); the parameters were not updated.")
+            raise ValueError(f"The gradient is not finite (norm {grad_norm}); no step was taken with it.")
         self.policy.optimizer.step()
         return grad_norm
 
@@ -554,8 +566,9 @@ def truncated_at(
     """
     observations: dict[int, Observations] = {}
     for index in map(int, np.flatnonzero(ended)):
-        if infos[index].get("TimeLimit.truncated", False):
-            observations[index] = infos[index]["terminal_observation"]
+        last = infos[index].get("terminal_observation")
+        if infos[index].get("TimeLimit.truncated", False) and last is not None:
+            observations[index] = last
     for index in map(int, np.flatnonzero(cut)):
         # Copies, since some wrappers write the next observations into the same arrays.
         going_on = (

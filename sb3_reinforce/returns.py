@@ -19,7 +19,7 @@ def time_steps(lengths: np.ndarray) -> np.ndarray:
 
 
 def trajectory_returns(rewards: np.ndarray, lengths: np.ndarray, gamma: float) -> np.ndarray:
-    r"""Return of each whole trajectory, the R(τ) of (8) in the derivation.
+    r"""Return of each whole trajectory, the R(τ) of (8) of the derivation in the README.
 
     .. math:: R(\tau) = \sum_{t} \gamma^t r_t
 
@@ -75,7 +75,11 @@ def likelihood_ratios(log_ratios: np.ndarray, lengths: np.ndarray) -> np.ndarray
 
 
 def effective_sample_size(log_ratios: np.ndarray, lengths: np.ndarray) -> float:
-    r"""Number of trajectories that those weighted with their likelihood ratio w are worth, (Σw)² / Σw², from 1 to m.
+    r"""Number of trajectories that those weighted with their likelihood ratio w are worth, from 0 to m.
+
+    .. math:: \min\Big( \frac{(\sum_i w_i)^2}{\sum_i w_i^2}, \; m \bar w, \; \frac{m}{\bar w} \Big)
+
+    The first is Kish's, which a factor common to all weights leaves as it is; their mean, 1 in expectation, tells of that.
 
     :param log_ratios: log π_θ - log π_old of each action taken, float ``[M]``
     :param lengths: number of steps of each trajectory, int ``[m]``, each at least 1
@@ -83,4 +87,5 @@ def effective_sample_size(log_ratios: np.ndarray, lengths: np.ndarray) -> float:
     """
     sums = np.add.reduceat(log_ratios.astype(np.float64), np.cumsum(lengths) - lengths)
     ratios = np.exp(sums - sums.max())  # relative to the largest, so that none overflows
-    return float(ratios.sum() ** 2 / (ratios**2).sum())
+    log_mean = sums.max() + np.log(ratios.mean())
+    return float(np.minimum(ratios.sum() ** 2 / (ratios**2).sum(), len(lengths) * np.exp(-abs(log_mean))))

@@ -54,16 +54,17 @@ def register() -> None:
 
 
 def _offer_hyperparameters(manager_class: Any, package: Path) -> None:
-    """Where RL Zoo would read a file of ours in its own package, have it read ours. ``--conf-file`` comes before both."""
+    """Where RL Zoo would read a file of ours in its own package, or ``--conf-file`` is one by name, have it read ours."""
     read = manager_class.read_hyperparameters
     if read.__name__ == "read_offered_hyperparameters":
         return
     # Within RL Zoo's package or, in a checkout of it, beside the package.
-    missing = [str(folder / "hyperparams/reinforce.yml") for folder in (package, package.parent)]
+    ours = {str(folder / "hyperparams/reinforce.yml"): "reinforce.yml" for folder in (package, package.parent)}
+    ours["reinforce_textbook.yml"] = "reinforce_textbook.yml"
 
     def read_offered_hyperparameters(manager: Any) -> Any:
-        if manager.config in missing:
-            manager.config = str(hyperparams_file())
+        if manager.config in ours and not Path(manager.config).is_file():
+            manager.config = str(hyperparams_file(ours[manager.config]))
         return read(manager)
 
     manager_class.read_hyperparameters = read_offered_hyperparameters
@@ -97,10 +98,11 @@ def main() -> None:
     try:
         register()
         _run(command)
-    except (ImportError, DependencyNotInstalled) as error:
+    except (ModuleNotFoundError, DependencyNotInstalled) as error:
         sys.exit(
             f"sb3-reinforce {command}: {error}\n"
-            "`pip install 'sb3_reinforce[zoo]'` installs RL Zoo and what it needs; `[zoo,track]` Weights & Biases, too."
+            "`pip install 'sb3_reinforce[zoo]'` installs RL Zoo and what it needs; `[zoo,envs]` Box2D and MuJoCo, too, and "
+            "`[zoo,track]` Weights & Biases."
         )
 
 

@@ -17,8 +17,8 @@ from sb3_reinforce.checks import RETURN_TYPES
 if TYPE_CHECKING:  # importing Optuna is left to RL Zoo
     import optuna
 
-#: Those that any return type and normalisation go with; the batch mean is a shorter step of leave-one-out.
-_BASELINES = (None, "leave_one_out", "moving_average", "value")
+#: Those that any normalisation goes with; the batch mean is a shorter step of leave-one-out.
+_BASELINES = (None, "leave_one_out", "time_leave_one_out", "moving_average", "value")
 _LAYERS = {"tiny": [64], "small": [64, 64], "medium": [256, 256]}
 _ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU}
 
@@ -31,9 +31,12 @@ def sample(trial: optuna.Trial, n_actions: int, n_envs: int, additional_args: di
     :param n_envs: not used; REINFORCE's batch does not depend on it
     :param additional_args: not used; RL Zoo's settings of off-policy algorithms
     """
-    params = {
+    from rl_zoo3.utils import SimpleLinearSchedule
+
+    params: dict[str, Any] = {
         "learning_rate": trial.suggest_float("learning_rate", 1e-4, 5e-2, log=True),
-        "one_minus_gamma": trial.suggest_float("one_minus_gamma", 1e-4, 0.03, log=True),
+        "linear_schedule": trial.suggest_categorical("linear_schedule", [False, True]),
+        "one_minus_gamma": trial.suggest_float("one_minus_gamma", 1e-4, 0.1, log=True),
         "n_episodes_pow": trial.suggest_int("n_episodes_pow", 1, 6),
         "n_epochs": trial.suggest_int("n_epochs", 1, 4),
         "return_type": trial.suggest_categorical("return_type", RETURN_TYPES),
@@ -50,20 +53,27 @@ def sample(trial: optuna.Trial, n_actions: int, n_envs: int, additional_args: di
     }
     if n_actions > 0:
         params["log_std_init"] = trial.suggest_float("log_std_init", -2.0, 0.5)
+        params["use_sde"] = trial.suggest_categorical("use_sde", [False, True])
     arguments = convert(params)
+    if params["linear_schedule"]:  # RL Zoo has made schedules of strings before it samples
+        arguments["learning_rate"] = SimpleLinearSchedule(params["learning_rate"])
     for name in ("gamma", "n_episodes"):
         trial.set_user_attr(name, arguments[name])
     return arguments
 
 
 def convert(sampled_params: dict[str, Any]) -> dict[str, Any]:
-    """Arguments of ``REINFORCE`` from the parameters of a trial.
+    """Arguments of ``REINFORCE``, as a hyperparameter file has them, from the parameters of a trial.
 
     :param sampled_params: ``trial.params`` of a trial that ``sample`` has drawn
     """
     arguments = dict(sampled_params)
     arguments["gamma"] = 1 - arguments.pop("one_minus_gamma")
     arguments["n_episodes"] = 2 ** arguments.pop("n_episodes_pow")
+    if arguments.pop("linear_schedule"):
+        arguments["learning_rate"] = f"lin_{arguments['learning_rate']}"
+    if arguments["return_type"] == "trajectory" and arguments["baseline"] == "time_leave_one_out":
+        arguments["baseline"] = "leave_one_out"  # R(τ) is the same at every step
     # What the others rule out is switched off, also where the YAML entry has it on.
     arguments["bootstrap_truncated"] &= arguments["baseline"] == "value"
     arguments["exact_discounting"] &= arguments["return_type"] == "reward_to_go"

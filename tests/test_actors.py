@@ -298,6 +298,26 @@ class OwnFeatures(MlpPolicy):
         return super().extract_features(1000 * obs, features_extractor)
 
 
+def hooked(policy: ActorCriticPolicy) -> ActorCriticPolicy:
+    """It only looks, at what numpy would not show it."""
+    policy.mlp_extractor.policy_net[0].register_forward_hook(lambda module, args, output: None)
+    return policy
+
+
+class KeepsATensor(FlattenExtractor):
+    """Made at the first call, in a rollout, and part of the graph in the update."""
+
+    def __init__(self, observation_space: spaces.Box):
+        super().__init__(observation_space)
+        self.factor = nn.Parameter(th.ones(()))
+        self.scale: th.Tensor | None = None
+
+    def forward(self, obs: th.Tensor) -> th.Tensor:
+        if self.scale is None:
+            self.scale = th.arange(1.0, 1.0 + obs.shape[1])
+        return super().forward(self.factor * obs * self.scale)
+
+
 CIRCUMVENTED: dict[str, Callable[[], ActorCriticPolicy]] = {
     "cnn": lambda: make_policy(IMAGE, policy_class=CnnPolicy),
     "image, normalised": lambda: make_policy(IMAGE),
@@ -312,6 +332,7 @@ CIRCUMVENTED: dict[str, Callable[[], ActorCriticPolicy]] = {
     "_get_action_dist_from_latent": lambda: make_policy(policy_class=OwnDistribution),
     "get_distribution": lambda: make_policy(policy_class=OwnGetDistribution),
     "extract_features": lambda: make_policy(policy_class=OwnFeatures),
+    "hook": lambda: hooked(make_policy()),
     "float64": lambda: make_policy().double(),
     "another device": lambda: make_policy().to("meta"),
 }
@@ -433,11 +454,28 @@ def test_learn_does_not_ask_the_policy_where_numpy_agrees(monkeypatch: pytest.Mo
 
 
 def test_learn_warns_once_and_asks_the_policy_where_it_does_not_agree() -> None:
-    """A forward hook is no layer: it makes action 1 certain here, and rollouts have to see that."""
+    """A replaced method is no layer: it makes action 1 certain here, and rollouts have to see that."""
     model = REINFORCE("MlpPolicy", vectorized(BanditEnv()), n_episodes=4)
-    model.policy.action_net.register_forward_hook(lambda module, args, output: output + th.tensor([0.0, 100.0]))
+    forward = model.policy.action_net.forward
+    model.policy.action_net.forward = lambda x: forward(x) + th.tensor([0.0, 100.0])
     with pytest.warns(UserWarning, match="does not do what its layers say") as warned:
         model.learn(12)
     assert len(warned) == 1
     assert model.num_timesteps == 12
     assert model.rollout_buffer.returns.tolist() == [1.0] * 4
+
+
+def test_modules_may_keep_what_they_make_in_a_rollout() -> None:
+    """As with A2C: it is not made in inference mode, whose tensors no gradient flows through."""
+    model = REINFORCE("MlpPolicy", "CartPole-v1", n_episodes=1, policy_kwargs={"features_extractor_class": KeepsATensor})
+    model.learn(1)
+    assert model.policy.features_extractor.factor != 1.0
+
+
+def test_large_discrete_spaces_take_no_more_than_their_features() -> None:
+    """A table of all one-hot vectors would be of 40 GB."""
+    space = spaces.Dict(one=spaces.Discrete(100_000), two=spaces.MultiDiscrete([3, 100_000]))
+    policy = make_policy(space, net_arch=[])
+    actor = mlp_actor(policy)
+    assert actor is not None
+    assert agrees(actor, policy, drawn(space))

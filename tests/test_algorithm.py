@@ -658,6 +658,21 @@ def test_the_identity_is_learned(env_class: Any, arguments: dict[str, Any], opti
     assert mean_reward > 9.5
 
 
+def test_reuse_compares_policies_and_not_modes() -> None:
+    """Dropout is off for both sides of the likelihood ratio: of a policy that hardly moves, it is 1."""
+    kwargs = {"activation_fn": nn.Dropout, "net_arch": [8]}
+    model = make_model(scripted([20]), n_episodes=6, n_epochs=3, learning_rate=1e-9, policy_kwargs=kwargs).learn(1)
+    assert model._n_updates == 3
+    assert model.logger.name_to_value["train/effective_sample_size"] == pytest.approx(6.0)
+
+
+def test_without_a_coefficient_values_are_not_fitted() -> None:
+    model = make_model(scripted([5]), baseline="value", vf_coef=0)
+    before = stored(model)
+    model.learn(20)
+    assert not any(name.startswith("value_net") for name in changed(model, before))
+
+
 # --- arguments -----------------------------------------------------------------------------------------------------------
 
 BAD_ARGUMENTS: list[tuple[dict[str, Any], str]] = [
@@ -679,9 +694,14 @@ BAD_ARGUMENTS: list[tuple[dict[str, Any], str]] = [
     ({"baseline": "median"}, r"`baseline` must be one of \(None, 'mean', 'leave_one_out', .*'value'\), but it is 'median'"),
     ({"bootstrap_truncated": True}, '`baseline` must be "value" with `bootstrap_truncated=True`, but it is None'),
     ({"bootstrap_truncated": True, "baseline": "mean"}, "`baseline` must be \"value\" with .*, but it is 'mean'"),
-    ({"ent_coef": -0.1}, r"`ent_coef` must be at least 0, but it is -0\.1"),
-    ({"ent_coef": np.nan}, "`ent_coef` must be at least 0, but it is nan"),
-    ({"vf_coef": -1}, "`vf_coef` must be at least 0, but it is -1"),
+    ({"ent_coef": -0.1}, r"`ent_coef` must be a number of at least 0, but it is -0\.1"),
+    ({"ent_coef": np.nan}, "`ent_coef` must be a number of at least 0, but it is nan"),
+    ({"ent_coef": True}, "`ent_coef` must be a number of at least 0, but it is True"),
+    ({"vf_coef": -1}, "`vf_coef` must be a number of at least 0, but it is -1"),
+    ({"vf_coef": np.inf}, "`vf_coef` must be a number of at least 0, but it is inf"),
+    ({"normalize_advantage": "False"}, "`normalize_advantage` must be True or False, but it is 'False'"),
+    ({"exact_discounting": 1}, "`exact_discounting` must be True or False, but it is 1"),
+    ({"bootstrap_truncated": None}, "`bootstrap_truncated` must be True or False, but it is None"),
     ({"max_grad_norm": 0}, "`max_grad_norm` must be None or above 0, but it is 0"),
     ({"max_grad_norm": np.nan}, "`max_grad_norm` must be None or above 0, but it is nan"),
     ({"batch_size": 0}, "`batch_size` must be None or an integer of at least 1, but it is 0"),
@@ -721,6 +741,7 @@ GOOD_ARGUMENTS: list[dict[str, Any]] = [
     {"gamma": 1e-6},
     {"horizon": 1},
     {"ent_coef": 0, "vf_coef": 0, "max_grad_norm": np.inf},
+    {"normalize_advantage": np.True_, "n_episodes": 2},
     {"batch_size": 1, "baseline": "value", "n_critic_updates": 1},
     {"baseline": "optimal", "n_episodes": 2},
     {"baseline": "moving_average", "n_episodes": 1},

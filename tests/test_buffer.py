@@ -7,9 +7,11 @@ import numpy as np
 import psutil
 import pytest
 import torch as th
+from envs import SpacesEnv, vectorized
 from gymnasium import spaces
+from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_reinforce import EpisodicRolloutBuffer
+from sb3_reinforce import REINFORCE, EpisodicRolloutBuffer
 from sb3_reinforce import buffer as buffer_module
 
 # Environment 0 records two episodes of 3 steps. Environment 1 is cut after 2 of 3 steps and waits, records 2 steps more,
@@ -26,6 +28,7 @@ BOX = spaces.Box(-1, 1, (2,), np.float32)
 DICT = spaces.Dict(image=spaces.Box(0, 255, (4, 4, 3), np.uint8), joints=spaces.Box(-1, 1, (2, 2), np.float64))
 DISCRETE_INT32 = spaces.Discrete(5)
 DISCRETE_INT32.dtype = np.dtype(np.int32)  # an argument in newer versions of Gymnasium
+COUNTS = spaces.Box(0, 100, (2,), np.int32)
 SPACES = {
     "box": BOX,
     "box 2-d float64": spaces.Box(-1, 1, (3, 2), np.float64),
@@ -130,6 +133,19 @@ def test_actions_come_back_as_the_policy_evaluates_them(space: spaces.Space[Any]
         assert part.actions.dtype == th.float32
         expected = expected.reshape(len(ROWS), -1).astype(np.float32)
     np.testing.assert_array_equal(part.actions, expected)
+
+
+@pytest.mark.parametrize("space", [COUNTS, spaces.Dict(counts=COUNTS)], ids=["box", "dict"])
+def test_integers_that_a_wrapper_has_normalized_are_stored_as_fractions(space: spaces.Space[Any]) -> None:
+    """``VecNormalize`` leaves the space as it is; what is learned from has to be what the policy saw."""
+    env = VecNormalize(vectorized(SpacesEnv(space, spaces.Discrete(2), length=10)))
+    model = REINFORCE("MlpPolicy" if space is COUNTS else "MultiInputPolicy", env, n_episodes=1)
+    seen: list[Any] = []
+    model.learn(1, callback=lambda locals_, _: seen.append(locals_["self"]._last_obs) or True)
+    stored: Any = model.rollout_buffer.observations
+    expected = np.stack([obs if space is COUNTS else obs["counts"] for obs in seen])
+    assert np.abs(expected % 1).max() > 0.1
+    np.testing.assert_allclose((stored if space is COUNTS else stored["counts"])[:10], expected, rtol=1e-6)
 
 
 def test_actions_of_an_integer_box_are_stored_as_sampled() -> None:

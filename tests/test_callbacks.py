@@ -10,6 +10,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch as th
 from envs import BanditEnv, ScriptedEnv, SpacesEnv, scripted, vectorized
 from gymnasium import spaces
 from stable_baselines3.common import callbacks as sb3_callbacks
@@ -181,6 +182,29 @@ def test_logs_can_be_written_every_so_many_steps() -> None:
     # Four steps a rollout, in which episodes of 3 and 4 end; the last log comes when another of 3 has.
     assert [dump["rollout/ep_len_mean"] for dump in dumps] == [3.5, 3.5, 3.5, pytest.approx(31 / 9)]
     assert sum("train/grad_norm" in dump for dump in dumps) == 4  # one update or more between any two
+
+
+class Changes(BaseCallback):
+    """Less noise, and another number of trajectories, from the second rollout on."""
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_start(self) -> None:
+        if self.model._n_updates == 1:
+            self.model.policy.log_std.data.fill_(-8.0)
+            self.model.n_episodes = 3
+
+
+def test_what_a_callback_changes_at_the_start_of_a_rollout_holds_in_it() -> None:
+    model = make_model(scripted([5], action_space=spaces.Box(-1, 1, (1,), np.float32)), learning_rate=0.0)
+    model.learn(11, Changes())
+    buffer = model.rollout_buffer
+    assert len(buffer.lengths) == 3
+    actions = th.cat([part.actions for part in buffer.get()])
+    with th.no_grad():
+        means = th.cat([model.policy.get_distribution(part.observations).distribution.mean for part in buffer.get()])
+    assert (actions - means).abs().max() < 0.01
 
 
 def stop_at(n_steps: int) -> Callable[[dict[str, Any], dict[str, Any]], bool]:

@@ -127,6 +127,17 @@ def test_a_dict_observation_is_named_by_its_key() -> None:
         model.learn(1)
 
 
+def test_the_very_first_observation_is_named_too() -> None:
+    class BadStart(ScriptedEnv):
+        def reset(self, **kwargs: Any) -> Any:
+            obs, info = super().reset(**kwargs)
+            return np.full_like(obs, np.nan), info
+
+    model = make_model(vectorized(ScriptedEnv([4]), BadStart([4])))
+    with pytest.raises(ValueError, match="Environment 1: observation at step 0 of the rollout is not finite"):
+        model.learn(1)
+
+
 def test_a_normalized_environment_is_looked_through() -> None:
     """``VecNormalize`` makes one environment's NaN the statistics of all; the first to show it is the one to look at."""
     env = VecNormalize(vectorized(ScriptedEnv([4]), FaultyEnv(ScriptedEnv([4], 1), at=2, observation=np.nan)))
@@ -204,7 +215,7 @@ def test_an_infinite_gradient_is_refused(scale: float, options: dict[str, Any]) 
     """Finite rewards whose sums or squares are not: no step is taken, and the next batch finds the model as it was."""
     model = make_model(huge(scale), n_episodes=4, **options)
     before = learned_state(model)
-    with pytest.raises(ValueError, match="the parameters were not updated"):
+    with pytest.raises(ValueError, match=r"no step was taken with it|the parameters were not updated"):
         model.learn(12)
     assert_unchanged(model, before)
     assert all(parameter.grad is None for parameter in model.policy.parameters())
@@ -230,7 +241,7 @@ def test_reuse_ends_where_the_ratios_leave_the_numbers(learning_rate: float) -> 
     model = make_model(env, n_episodes=4, n_epochs=4, learning_rate=learning_rate)
     model.learn(1)
     assert model._n_updates == 1
-    assert model.logger.name_to_value["train/effective_sample_size"] >= 1  # of trajectories, at least one
+    assert model.logger.name_to_value["train/effective_sample_size"] < 2
     assert np.isfinite(model.policy.parameters_to_vector()).all()
 
 

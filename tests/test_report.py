@@ -18,13 +18,13 @@ def report(monkeypatch):
     return importlib.import_module("report")
 
 
-def rows(**returns_by_algo):
-    """Runs on CartPole-v1, which has a threshold of 475 and where random actions reach about 22."""
+def rows(env="CartPole-v1", **returns_by_algo):
+    """Runs on CartPole-v1, say, which has a threshold of 475 and where random actions reach about 22."""
     return pd.DataFrame(
         [
             {
                 "algo": algo,
-                "env": "CartPole-v1",
+                "env": env,
                 "seed": seed,
                 "budget": 0,
                 "steps": 50_000,
@@ -47,30 +47,45 @@ def test_what_was_run_is_never_replaced_by_what_was_quoted(report):
     table = report.results_table(rows(reinforce=[400, 500], a2c=[300, 300]), QUOTED)
     header, _, line = table.splitlines()
     assert header == "| | REINFORCE | A2C | TRPO |"
-    assert line == "| CartPole-v1 | **450** (400 to 500), 2 × 50k | **300** (300 to 300), 2 × 50k | *2 ± 4, 6M* |"
+    assert line == "| CartPole-v1 | **450** (400, 500), 2 × 50k | **300** (300, 300), 2 × 50k | *2 ± 4, 6M* |"
 
 
 def test_a_run_that_never_reached_the_threshold_counts_as_slow(report):
     """Else an algorithm would look the faster, the fewer of its runs succeed."""
     table = report.threshold_table(rows(reinforce=[500, 500, 500], a2c=[500, 100, 100]))
-    assert "| REINFORCE | 3 of 3 | 5.0 | 30,000 |" in table
-    assert "| A2C | 1 of 3 | never | never |" in table
+    assert "| REINFORCE | 3 of 3 | 5.0 |  | 30,000 |" in table
+    assert "| A2C | 1 of 3 | never | | never |" in table
 
 
 def test_scores_are_0_for_random_actions_and_1_at_the_threshold(report):
     low = report.random_return("CartPole-v1")
     assert 15 < low < 30
-    scores = report.scores(rows(reinforce=[475, 475], a2c=[low, low]))
-    np.testing.assert_allclose(scores["reinforce"], [[1], [1]])
-    np.testing.assert_allclose(scores["a2c"], [[0], [0]])
+    returns = {"reinforce": [475, 475], "a2c": [low, low]}
+    three = pd.concat([rows(env, **returns) for env in ("CartPole-v1", "MountainCar-v0", "Acrobot-v1")], ignore_index=True)
+    scores = report.scores(three)
+    np.testing.assert_allclose(scores["reinforce"][:, 1], [1, 1])  # in alphabetical order
+    np.testing.assert_allclose(scores["a2c"][:, 1], [0, 0])
+
+
+def test_one_environment_is_no_aggregate(report):
+    scores = report.scores(rows(reinforce=[475, 475], a2c=[400, 400]))
+    assert scores == {}
+    assert report.aggregate_table(scores).startswith("No aggregate")
 
 
 def test_aggregates_compare_every_algorithm_with_reinforce(report, monkeypatch):
     monkeypatch.setattr(report, "REPETITIONS", 100)
     scores = {"reinforce": np.full((4, 2), 1.0), "a2c": np.full((4, 2), 0.5)}
     table = report.aggregate_table(scores)
+    assert "| 2 environments × 4 seeds |" in table
     assert "| REINFORCE | 1.00 (1.00 to 1.00) |  |" in table
     assert "| A2C | 0.50 (0.50 to 0.50) | 1.00 (1.00 to 1.00) |" in table
+
+
+def test_the_readme_is_up_to_date_with_what_was_learned(report):
+    learned = report.load(BENCHMARKS / "results/learning.csv")
+    assert report.results_table(learned, pd.read_csv(report.QUOTED)) in README.read_text()
+    assert report.threshold_table(learned) in README.read_text()
 
 
 @pytest.mark.parametrize("name", ["speed", "scaling", "variance"])

@@ -125,6 +125,17 @@ def test_training_uses_the_packaged_file(logs: Path) -> None:
     assert trained(logs).n_episodes == expected["n_episodes"]
 
 
+def test_the_textbook_file_is_known_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever the user is, unless there is a file of that name."""
+    monkeypatch.chdir(tmp_path)
+    run("train", *QUICK, "--conf-file", "reinforce_textbook.yml", "-f", "ours")
+    assert trained(tmp_path / "ours").n_episodes == 16
+    entry = {"CartPole-v1": {"policy": "MlpPolicy", "n_episodes": 3, "n_timesteps": 100}}
+    (tmp_path / "reinforce_textbook.yml").write_text(yaml.dump(entry))
+    run("train", *QUICK, "--conf-file", "reinforce_textbook.yml", "-f", "theirs")
+    assert trained(tmp_path / "theirs").n_episodes == 3
+
+
 def test_conf_file_comes_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A --conf-file of the user is used, also where an abbreviation names it; one that is missing is an error."""
     file = tmp_path / "mine.yml"
@@ -202,11 +213,13 @@ def test_trial_as_arguments() -> None:
     """What a trial holds in a form that is easy to search becomes arguments; what other arguments rule out is off."""
     arguments = zoo_search.convert(
         {
+            "learning_rate": 0.5,
+            "linear_schedule": True,
             "one_minus_gamma": 0.25,
             "n_episodes_pow": 3,
             "return_type": "trajectory",
             "exact_discounting": True,
-            "baseline": "mean",
+            "baseline": "time_leave_one_out",
             "bootstrap_truncated": True,
             "net_arch": "tiny",
             "activation_fn": "relu",
@@ -214,11 +227,12 @@ def test_trial_as_arguments() -> None:
         }
     )
     assert arguments == {
+        "learning_rate": "lin_0.5",
         "gamma": 0.75,
         "n_episodes": 8,
         "return_type": "trajectory",
         "exact_discounting": False,
-        "baseline": "mean",
+        "baseline": "leave_one_out",
         "bootstrap_truncated": False,
         "policy_kwargs": {
             "net_arch": {"pi": [64], "vf": [64]},
@@ -228,6 +242,7 @@ def test_trial_as_arguments() -> None:
     }
 
 
+@pytest.mark.filterwarnings("ignore:gSDE shares one noise matrix:UserWarning")
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "Pendulum-v1"])
 def test_all_of_the_search_space_is_allowed(env_id: str) -> None:
     """REINFORCE accepts whatever is sampled (RL Zoo's study would end at a refusal), and trials convert to it again."""
@@ -239,7 +254,14 @@ def test_all_of_the_search_space_is_allowed(env_id: str) -> None:
         sampled = zoo_search.sample(trial, n_actions, 1, {})
         REINFORCE("MlpPolicy", env, **sampled)
         assert ("log_std_init" in sampled["policy_kwargs"]) == (env_id == "Pendulum-v1")
-        assert zoo_search.convert(study.trials[-1].params) == sampled
+        converted = zoo_search.convert(study.trials[-1].params)
+        rates = {"learning_rate": converted.pop("learning_rate")}
+        rate = sampled.pop("learning_rate")
+        assert converted == sampled
+        if isinstance(rates["learning_rate"], str):  # what RL Zoo makes of it is what was sampled
+            assert exp_manager.ExperimentManager._preprocess_schedules(rates)["learning_rate"](0.5) == rate(0.5)
+        else:
+            assert rates["learning_rate"] == rate
 
 
 def test_mistyped_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -282,6 +304,14 @@ def test_missing_package_is_named(missing: str, logs: Path, monkeypatch: pytest.
     message = str(end.value.code)
     assert missing in message.lower()
     assert "pip install 'sb3_reinforce[zoo]'" in message
+
+
+def test_a_faulty_module_of_the_user_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its traceback: no advice on what to install hides it."""
+    (tmp_path / "faulty.py").write_text("from gymnasium import no_such_thing")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ImportError, match="no_such_thing"):
+        run("train", *QUICK, "--gym-packages", "faulty", "-f", "logs")
 
 
 @pytest.mark.parametrize("program", ["train", "record_video"])
