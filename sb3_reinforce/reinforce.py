@@ -316,7 +316,7 @@ class REINFORCE(OnPolicyAlgorithm):
             targets = self._targets(rewards)
             if not np.isfinite(np.square(targets, dtype=np.float32).sum()):
                 raise ValueError("The returns are too large for a value network in float32; the parameters were not updated.")
-        log_probs = self._log_probs() if self.n_epochs > 1 else None  # in eval mode still, as the actions were sampled
+        log_probs = self._log_probs() if self.n_epochs > 1 else None
         ratios: np.ndarray | None = None
 
         # Switch to train mode (this affects batch norm / dropout)
@@ -324,7 +324,6 @@ class REINFORCE(OnPolicyAlgorithm):
         self._update_learning_rate(self.policy.optimizer)
         for epoch in range(self.n_epochs):
             if log_probs is not None and epoch > 0:
-                self.policy.set_training_mode(False)
                 log_ratios = self._log_probs() - log_probs
                 self.policy.set_training_mode(True)
                 effective = effective_sample_size(log_ratios, buffer.lengths)
@@ -400,7 +399,8 @@ class REINFORCE(OnPolicyAlgorithm):
         return th.cat(parts).flatten().cpu().numpy()
 
     def _log_probs(self) -> np.ndarray:
-        """log π of each action taken, by the policy as it is, float32 ``[M]``."""
+        """log π of each action taken, by the policy as it is, float32 ``[M]``; leaves it in eval mode, that of the rollout."""
+        self.policy.set_training_mode(False)
         with th.no_grad():
             parts = [self._evaluate(part)[0] for part in self.rollout_buffer.get(self.batch_size)]
         return th.cat(parts).cpu().numpy()
