@@ -322,6 +322,7 @@ def measure(contender: str, case: Case, seed: int, steps: int, at_least: float) 
         unused += run.steps * run.unused
         seed += 1000
     return {
+        "run_steps": steps,
         "steps": taken,
         "seconds": round(seconds, 4),
         "steps_per_second": round(taken / seconds, 1),
@@ -349,13 +350,26 @@ def run(cases: list[Case], contenders: list[str], repeats: int, steps: int, seco
             print(f"{repeat} {' '.join(map(str, case))} {contender}: {numbers['steps_per_second']:.0f} steps/s", flush=True)
 
 
-def speeds(rows: list[Row], case: Case) -> dict[str, dict[tuple[str, int], float]]:
-    """Steps per second of each contender in each repeat of each command: ratios are taken within one, side by side."""
-    found: dict[str, dict[tuple[str, int], float]] = {}
+#: Rows of one contender, by command and repeat: ratios are taken within one, side by side.
+Measured = dict[tuple[str, int], Row]
+
+
+def lengths(rows: list[Row], case: Case) -> list[int]:
+    """How long the measured runs of a case were, in steps, shortest first."""
+    return sorted({row["run_steps"] for row in rows if tuple(row[key] for key in Case._fields) == case})
+
+
+def measured(rows: list[Row], case: Case, run_steps: int) -> dict[str, Measured]:
+    """What was measured of each contender in runs of one length."""
+    found: dict[str, Measured] = {}
     for row in rows:
-        if (row["env"], row["n_envs"], row["vec_env"]) == case:
-            found.setdefault(row["contender"], {})[row["command"], row["repeat"]] = row["steps_per_second"]
+        if (*(row[key] for key in Case._fields), row["run_steps"]) == (*case, run_steps):
+            found.setdefault(row["contender"], {})[row["command"], row["repeat"]] = row
     return found
+
+
+def _median(rows: Measured, name: str) -> float:
+    return float(np.median([row[name] for row in rows.values()]))
 
 
 def _spread(values: list[float], form: str) -> str:
@@ -366,28 +380,28 @@ def table(rows: list[Row]) -> str:
     """How many times as fast as each contender REINFORCE is: medians of ratios within one repeat, with their range."""
     others = [contender for contender in CONTENDERS if contender != "reinforce"]
     lines = [
-        "| | steps/s | unused | " + " | ".join(LABELS[other] for other in others) + " |",
-        "|---" * (len(others) + 3) + "|",
+        "| | run | steps/s | unused | " + " | ".join(LABELS[other] for other in others) + " |",
+        "|---" * (len(others) + 4) + "|",
     ]
     for case in (Case(*case) for case in product(ENVS, (1, 4, 8, 16), VEC_ENVS)):
-        by_contender = speeds(rows, case)
-        if "reinforce" not in by_contender:
-            continue
-        ours = by_contender["reinforce"]
-        unused = [row["unused"] for row in rows if (row["contender"], *(row[k] for k in KEYS[1:4])) == ("reinforce", *case)]
-        cells = []
-        for other in others:
-            theirs = by_contender.get(other, {})
-            ratios = [ours[run] / theirs[run] for run in ours.keys() & theirs.keys()]
-            cells.append(_spread(ratios, ".2f" if other == "random" else ".1f") if ratios else "")
-        name = f"{case.env}, {case.n_envs}{' processes' if case.vec_env == 'subproc' else ''}"
-        steps = f"{np.median(list(ours.values())):,.0f} | {np.median(unused):.0%}"
-        lines.append(f"| {name} | {steps} | " + " | ".join(cells) + " |")
+        for run_steps in lengths(rows, case):
+            contenders = measured(rows, case, run_steps)
+            if "reinforce" not in contenders:
+                continue
+            ours = contenders["reinforce"]
+            cells = []
+            for other in others:
+                theirs = contenders.get(other, {})
+                ratios = [ours[at]["steps_per_second"] / theirs[at]["steps_per_second"] for at in ours.keys() & theirs.keys()]
+                cells.append(_spread(ratios, ".2f" if other == "random" else ".1f") if ratios else "")
+            name = f"{case.env}, {case.n_envs}{' processes' if case.vec_env == 'subproc' else ''}"
+            numbers = f"{run_steps // 1000}k | {_median(ours, 'steps_per_second'):,.0f} | {_median(ours, 'unused'):.0%}"
+            lines.append(f"| {name} | {numbers} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
 def chart(rows: list[Row], path: Path) -> None:
-    """A panel for each environment and VecEnv: median steps per second over the number of environments, with ranges."""
+    """A panel for each environment and VecEnv: median steps per second of the longest runs, with ranges."""
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
     from matplotlib.ticker import FuncFormatter, LogLocator
@@ -405,7 +419,9 @@ def chart(rows: list[Row], path: Path) -> None:
         for contender, style in STYLES.items():
             medians, below, above, counts = [], [], [], []
             for n_envs in ticks:
-                values = list(speeds(rows, Case(env, n_envs, vec_env)).get(contender, {}).values())
+                case = Case(env, n_envs, vec_env)
+                by_length = [measured(rows, case, run_steps).get(contender, {}) for run_steps in lengths(rows, case)]
+                values = [row["steps_per_second"] for longest in [*filter(None, by_length)][-1:] for row in longest.values()]
                 if values:
                     counts.append(n_envs)
                     medians.append(np.median(values))
