@@ -1,15 +1,18 @@
 """Train algorithms on environments with several seeds through RL Zoo's own pipeline, and record the results.
 
-    python benchmarks/learning.py                # all runs that the README reports: days
+    python benchmarks/learning.py                # all runs that the README reports: hours
     python benchmarks/learning.py --algo reinforce a2c ppo --env CartPole-v1 --seeds 10
 
 REINFORCE takes this project's hyperparameters, ``reinforce_textbook`` the pure estimator, every other algorithm RL
 Zoo's own. Each run adds, when it is whole, one row to ``learning.csv`` (the evaluation of its last model) and its
 training curve to ``learning_curves.csv``; a run that has its row is not run again, so an interrupted sweep goes on where
-it stopped. Runs go in parallel, one torch thread each, algorithms by turns, since the speed of a machine drifts.
+it stopped. Its ``settings`` tell results of changed hyperparameters from older ones. Runs go in parallel, one torch thread
+each, algorithms by turns, since the speed of a machine drifts.
 """
 
 import argparse
+import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -23,10 +26,14 @@ import gymnasium as gym
 import numpy as np
 import pandas as pd
 import records
+import rl_zoo3
 import torch as th
+import yaml
 from runs import evaluate_last_model, latest_run, training_curve
 
-Run = tuple[str, str, int, int]
+from sb3_reinforce.zoo import hyperparams_file
+
+Run = tuple[str, str, int, int, str]
 FINAL_EPISODES = 20
 #: What stands for an algorithm on the command line and in the CSV, if it is not RL Zoo's name for it.
 VARIANTS = {"reinforce_textbook": ("reinforce", "reinforce_textbook.yml")}
@@ -40,7 +47,16 @@ REPORTED = [
     (["reinforce_textbook"], CLASSIC[:1], 5),
 ]
 #: What tells runs apart. A budget of 0 steps leaves the number to the hyperparameters.
-RUN = ["algo", "env", "seed", "budget"]
+RUN = ["algo", "env", "seed", "budget", "settings"]
+
+
+def settings(label: str, env_id: str) -> str:
+    """A digest of the hyperparameters that RL Zoo takes for a run."""
+    algo, conf = VARIANTS.get(label, (label, f"{label}.yml"))
+    file = hyperparams_file(conf) if algo == "reinforce" else Path(rl_zoo3.__path__[0], "hyperparams", conf)
+    entries = yaml.safe_load(file.read_text())
+    entry = json.dumps(entries.get(env_id, entries.get("default")), sort_keys=True)
+    return hashlib.sha256(entry.encode()).hexdigest()[:8]
 
 
 def command(label: str, env_id: str, seed: int, budget: int, logs: Path) -> list[str]:
@@ -73,7 +89,7 @@ def train_and_evaluate(run: Run, log_root: Path) -> tuple[dict[str, Any], list[d
     label, env_id, *_ = run
     algo = VARIANTS.get(label, (label,))[0]
     logs = log_root / "-".join(map(str, run))
-    words = command(*run, logs)
+    words = command(*run[:4], logs)
     origin = records.provenance()
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     subprocess.run(words, check=True, env=environment, stdout=subprocess.DEVNULL)
@@ -106,20 +122,22 @@ def rounded(row: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--algo", nargs="+", default=["reinforce"], help="RL Zoo's names, or reinforce_textbook")
     parser.add_argument("--env", nargs="+", help="without it: all that the README reports")
-    parser.add_argument("--seeds", type=int, default=10, help="seeds 0 to this, exclusive")
+    parser.add_argument("--algo", nargs="+", help="RL Zoo's names, or reinforce_textbook; with --env: reinforce")
+    parser.add_argument("--seeds", type=int, help="seeds 0 to this, exclusive; with --env: 10")
     parser.add_argument("-n", "--n-timesteps", type=int, default=0, help="0: as the hyperparameters say")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time")
     parser.add_argument("--out", type=Path, default=records.RESULTS / "learning.csv")
     parser.add_argument("--logs", type=Path, default=Path("logs/learning"), help="where RL Zoo keeps the runs")
     args = parser.parse_args()
+    if (args.algo or args.seeds) and not args.env:
+        parser.error("--algo and --seeds need --env: without it, all that the README reports is run")
 
     curves = args.out.with_name(f"{args.out.stem}_curves.csv")
     done = set(pd.read_csv(args.out)[RUN].itertuples(index=False, name=None)) if args.out.exists() else set()
-    wanted = [(args.algo, args.env, args.seeds)] if args.env else REPORTED
+    wanted = [(args.algo or ["reinforce"], args.env, args.seeds or 10)] if args.env else REPORTED
     runs = [
-        (algo, env_id, seed, args.n_timesteps)
+        (algo, env_id, seed, args.n_timesteps, settings(algo, env_id))
         for algos, env_ids, n_seeds in wanted
         for env_id, seed, algo in product(env_ids, range(n_seeds), algos)
     ]
@@ -135,7 +153,8 @@ def main() -> None:
                 records.append(curves, rounded(point))
             records.append(args.out, rounded(result))  # last, since this row says that the run is whole
         print(
-            f"{run}: return {result['return_mean']:.1f} after {result['steps']} steps, {result['seconds']:.1f} s", flush=True
+            f"{run[:3]}: return {result['return_mean']:.1f} after {result['steps']} steps, {result['seconds']:.1f} s",
+            flush=True,
         )
 
     with ThreadPoolExecutor(args.jobs) as pool:

@@ -1,4 +1,4 @@
-"""Where does the time of a training run on CartPole-v1 go? Sampled from outside by py-spy, which slows nothing down.
+"""Where does the time of a training run on CartPole-v1 go? Sampled from outside by py-spy, which slows it little.
 
 pip install py-spy
 python benchmarks/profile_steps.py --n-envs 1 8

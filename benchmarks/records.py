@@ -37,10 +37,19 @@ def _parsed(text: str) -> Any:
 
 
 def append(path: Path, row: Mapping[str, Any]) -> None:
-    """Add a row at once, so that an interrupted program loses nothing. The first row names the columns."""
+    """Add a row at once, so that an interrupted program loses nothing. The first row names the columns.
+
+    :raises ValueError: if the row has other columns than the file
+    """
+    columns = list(row)
+    if path.exists():
+        with path.open(newline="") as file:
+            columns = next(csv.reader(file))
+    if set(columns) != set(row):
+        raise ValueError(f"{path} has the columns {columns}, not {list(row)}: write to another file.")
     header = not path.exists()
     with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, list(row))
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
         if header:
             writer.writeheader()
         writer.writerow(row)

@@ -4,8 +4,9 @@
 
 Aggregates over environments follow Agarwal et al. (2021) and come from rliable: interquartile means, performance profiles and
 probabilities of improvement, with stratified-bootstrap 95 % intervals. A score is a return on a scale of its
-environment, on which actions drawn at random have 0 and ``SOLVED`` has 1. Runs that were given a number of steps with
-``-n`` are left out. Tables are written into README.md between markers, pictures into ``benchmarks/results/``.
+environment, on which actions drawn at random have 0 and ``SOLVED`` has 1. Left out are runs that were given a number of
+steps with ``-n``, and of each algorithm and environment those of older hyperparameters than the newest. Tables are written
+into README.md between markers, pictures into ``benchmarks/results/``.
 """
 
 import argparse
@@ -38,6 +39,7 @@ FEWEST_ENVS = 3
 def load(path: Path) -> pd.DataFrame:
     """The rows that are reported. A run that was interrupted after its curve was written has that twice."""
     rows = pd.read_csv(path).query("budget == 0 and algo in @LABELS")
+    rows = rows[rows["settings"] == rows.groupby(["algo", "env"])["settings"].transform("last")]
     return rows.drop_duplicates(["algo", "env", "seed", "steps"], keep="last")
 
 
@@ -106,7 +108,7 @@ def results_table(rows: pd.DataFrame, quoted: pd.DataFrame) -> str:
 
 def threshold_table(rows: pd.DataFrame) -> str:
     """Median seconds and steps until the mean of 20 training returns reached the environment's threshold."""
-    lines = ["| | | reached by | seconds | of REINFORCE's | steps |", "|---|---|---|---|---|---|"]
+    lines = ["| | | reached by | seconds | × REINFORCE's | steps |", "|---|---|---|---|---|---|"]
     for env_id in dict.fromkeys(rows["env"]):
         ours = rows[(rows["env"] == env_id) & (rows["algo"] == "reinforce")]["seconds_to_threshold"].fillna(np.inf).median()
         for algo in (algo for algo in LABELS if algo in set(rows["algo"])):
@@ -117,7 +119,7 @@ def threshold_table(rows: pd.DataFrame) -> str:
             seconds, steps = (own[f"{name}_to_threshold"].fillna(np.inf).median() for name in ("seconds", "steps"))
             reached = f"{own['steps_to_threshold'].notna().sum()} of {len(own)}"
             ratio = f"{seconds / ours:.1f}" if algo != "reinforce" and np.isfinite(seconds) and np.isfinite(ours) else ""
-            shown = f"{seconds:.1f} | {ratio} | {steps:,.0f}" if np.isfinite(seconds) else "never | | never"
+            shown = f"{seconds:.1f} | {ratio} | {steps:,.0f}" if np.isfinite(seconds) else "— | | —"
             lines.append(f"| {env_id} | {LABELS[algo]} | {reached} | {shown} |")
     return "\n".join(lines)
 
@@ -145,7 +147,7 @@ def aggregate_table(by_algo: dict[str, np.ndarray]) -> str:
     from rliable import library, metrics
 
     if not by_algo:
-        return f"No aggregate: fewer than {FEWEST_ENVS} environments have runs of every algorithm above."
+        return ""
     np.random.seed(SEED)  # the generator that rliable's resampling takes, whatever it is given
     warnings.filterwarnings("ignore", "random_state is deprecated", FutureWarning)  # of how rliable calls arch
     iqm, iqm_bounds = library.get_interval_estimates(by_algo, lambda x: np.array([metrics.aggregate_iqm(x)]), reps=REPETITIONS)
@@ -153,7 +155,11 @@ def aggregate_table(by_algo: dict[str, np.ndarray]) -> str:
     better, better_bounds = library.get_interval_estimates(pairs, metrics.probability_of_improvement, reps=REPETITIONS)
     n_seeds, n_envs = by_algo["reinforce"].shape
     runs = f"{n_envs} environments × {n_seeds} seeds"
-    lines = [f"| {runs} | interquartile mean | REINFORCE is better with probability, ties half |", "|---|---|---|"]
+    lines = [
+        "Over the environments on which all were run, on a scale where random actions have 0 and the environment's",
+        "threshold 1 (rliable; Agarwal et al. 2021):\n",
+    ]
+    lines += [f"| {runs} | interquartile mean | REINFORCE is better with probability, ties half |", "|---|---|---|"]
     for algo in by_algo:
         low, high = iqm_bounds[algo][:, 0]
         cell = ""

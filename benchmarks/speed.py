@@ -259,7 +259,7 @@ def loop(case: Case, seed: int) -> Iterator[Train]:
 
 @contextmanager
 def random(case: Case, seed: int) -> Iterator[Train]:
-    """Nobody learns: the environments alone, given actions that were drawn before. No training can be faster."""
+    """Nobody learns: the environments alone, given actions that were drawn before. About the limit of any training."""
     env = make(case, seed)
     env.action_space.seed(seed)
     actions = [np.stack([env.action_space.sample() for _ in range(case.n_envs)]) for _ in range(1000)]
@@ -395,7 +395,7 @@ def table(rows: list[Row]) -> str:
                 ratios = [ours[at]["steps_per_second"] / theirs[at]["steps_per_second"] for at in ours.keys() & theirs.keys()]
                 cells.append(_spread(ratios, ".2f" if other == "random" else ".1f") if ratios else "")
             name = f"{case.env}, {case.n_envs}{' processes' if case.vec_env == 'subproc' else ''}"
-            numbers = f"{run_steps // 1000}k | {_median(ours, 'steps_per_second'):,.0f} | {_median(ours, 'unused'):.0%}"
+            numbers = f"{run_steps:,} | {_median(ours, 'steps_per_second'):,.0f} | {_median(ours, 'unused'):.0%}"
             lines.append(f"| {name} | {numbers} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -455,12 +455,18 @@ def main() -> None:
     parser.add_argument("--env", nargs="+", choices=ENVS, default=["CartPole-v1"])
     parser.add_argument("--n-envs", nargs="+", type=int, default=[1, 8])
     parser.add_argument("--vec-env", nargs="+", choices=list(VEC_ENVS), default=["dummy"])
-    parser.add_argument("--contender", nargs="+", choices=list(CONTENDERS), default=list(CONTENDERS))
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--contender", nargs="+", choices=list(CONTENDERS), default=list(CONTENDERS), help="who runs")
+    parser.add_argument("--repeats", type=int, default=3, help="measurements of each, by turns")
     parser.add_argument("--steps", type=int, default=50_000, help="steps of one training run")
     parser.add_argument("--seconds", type=float, default=2.0, help="repeat training runs until so many seconds are timed")
-    parser.add_argument("--output", type=Path, default=RESULTS / "speed.csv")
-    parser.add_argument("--full", action="store_true", help="all environments, 1, 4, 8 and 16 of them, both VecEnvs")
+    parser.add_argument(
+        "--output", type=Path, default=RESULTS / "speed.csv", help="rows are added; delete some to measure anew"
+    )
+    parser.add_argument(
+        "--full",
+        action="store_true",
+        help="all environments, 1, 4, 8 and 16 of them, both VecEnvs, whatever else is said of these",
+    )
     args = parser.parse_args()
     if args.full:
         args.env, args.n_envs, args.vec_env = ENVS, [1, 4, 8, 16], list(VEC_ENVS)

@@ -155,12 +155,15 @@ def measure(env: str, horizon: int | None, sizes: tuple[int, ...], n_batches: in
 
 
 def chart(rows: pd.DataFrame, path: Path) -> None:
-    """Variance against m for each environment, and against the horizon for CartPole-v1."""
-    figure, axes = plt.subplots(1, 4, figsize=(18, 5), layout="constrained")
+    """Variance against m for each environment, and against the horizon for CartPole-v1, each with a policy trained at it."""
+    envs = environments(rows)
+    n_panels = len(envs) + ("CartPole-v1" in envs)
+    figure, axes = plt.subplots(1, n_panels, figsize=(4.5 * n_panels, 5), layout="constrained", squeeze=False)
     colours = dict(zip(ESTIMATORS, plt.get_cmap("tab10").colors, strict=True))
-    panels = [(env, "m", rows[(rows["env"] == env) & (rows["horizon"] == base_horizon(env))]) for env in ENVIRONMENTS]
-    panels.append(("CartPole-v1, m = 16", "horizon", rows[(rows["env"] == "CartPole-v1") & (rows["m"] == 16)]))
-    for axis, (title, x, part) in zip(axes, panels, strict=True):
+    panels = [(env, "m", rows[(rows["env"] == env) & (rows["horizon"] == base_horizon(env))]) for env in envs]
+    if "CartPole-v1" in envs:
+        panels.append(("CartPole-v1, m = 16", "horizon", rows[(rows["env"] == "CartPole-v1") & (rows["m"] == 16)]))
+    for axis, (title, x, part) in zip(axes[0], panels, strict=True):
         for name, of_one in part.groupby("estimator", sort=False):
             of_one = of_one.sort_values(x)
             style = "-" if name.startswith("R") else "--"
@@ -170,8 +173,8 @@ def chart(rows: pd.DataFrame, path: Path) -> None:
         axis.set_xticks(sorted(part[x].unique()), [str(value) for value in sorted(part[x].unique())], minor=False)
         axis.minorticks_off()
         axis.grid(alpha=0.3)
-    axes[0].set_ylabel("variance of ĝ, summed over parameters")
-    handles, labels = axes[0].get_legend_handles_labels()
+    axes[0, 0].set_ylabel("variance of ĝ, summed over parameters")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=5)
     figure.savefig(path, dpi=130)
 
@@ -180,12 +183,18 @@ def base_horizon(env: str) -> int:
     return ENVIRONMENTS[env][1].get("horizon", 10)
 
 
+def environments(rows: pd.DataFrame) -> list[str]:
+    return [env for env in ENVIRONMENTS if env in set(rows["env"])]
+
+
 def table(rows: pd.DataFrame) -> str:
-    """At m = 16: how many trajectories of the textbook estimator one trajectory of each estimator is worth; and the slope."""
-    lines = ["| | " + " | ".join(ENVIRONMENTS) + " | slope in m |", "|---" * (len(ENVIRONMENTS) + 2) + "|"]
+    """At m = 16: how many trajectories of the textbook estimator one trajectory of each estimator is worth; and the slope of
+    log variance over log m, from m = 4."""
+    envs = environments(rows)
+    lines = ["| | " + " | ".join(envs) + " | slope in m |", "|---" * (len(envs) + 2) + "|"]
     for name in ESTIMATORS:
         cells, slopes = [], []
-        for env in ENVIRONMENTS:
+        for env in envs:
             part = rows[(rows["env"] == env) & (rows["horizon"] == base_horizon(env))]
             of_one = part[part["estimator"] == name].sort_values("m")
             at_16 = part[part["m"] == 16].set_index("estimator")
@@ -201,7 +210,7 @@ def table(rows: pd.DataFrame) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--env", nargs="+", choices=ENVIRONMENTS, default=list(ENVIRONMENTS))
-    parser.add_argument("--batches", type=int, default=100, help="batches of each size")
+    parser.add_argument("--batches", type=int, default=100, help="batches of each size; rows of other numbers are not shown")
     parser.add_argument("--output", type=Path, default=records.RESULTS / "variance.csv")
     args = parser.parse_args()
     th.set_num_threads(1)
@@ -215,9 +224,9 @@ def main() -> None:
             print(f"{env}, horizon {effective}", flush=True)
             measure(env, horizon, sizes, args.batches, args.output)
     rows = pd.DataFrame(records.read(args.output))
-    if set(ENVIRONMENTS) <= set(rows["env"]):
-        chart(rows, args.output.with_suffix(".png"))
-        records.show("variance", table(rows), args.output)
+    rows = rows[rows["batches"] == args.batches]
+    chart(rows, args.output.with_suffix(".png"))
+    records.show("variance", table(rows), args.output)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""REINFORCE for Stable-Baselines3: the likelihood-ratio policy gradient, exact and fast."""
+"""REINFORCE for Stable-Baselines3: the likelihood-ratio policy gradient from whole trajectories."""
 
 from importlib.metadata import version
 

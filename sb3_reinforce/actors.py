@@ -279,7 +279,7 @@ def _sampler(policy: ActorCriticPolicy, generator: np.random.Generator) -> _Arra
         return (logits + logistic(logits.shape) > 0).astype(np.float32)
 
     def sample_gaussian(means: np.ndarray) -> np.ndarray:
-        return (std * normal(means.shape) + means).reshape(-1, *shape)
+        return (np.exp(log_std) * normal(means.shape) + means).reshape(-1, *shape)
 
     if type(distribution) is CategoricalDistribution:
         gumbel = _in_blocks(generator.gumbel)
@@ -293,7 +293,7 @@ def _sampler(policy: ActorCriticPolicy, generator: np.random.Generator) -> _Arra
         return sample_bernoulli
     if type(distribution) is DiagGaussianDistribution:
         normal = _in_blocks(generator.standard_normal)
-        std = np.exp(policy.log_std.detach().numpy())
+        log_std = policy.log_std.detach().numpy()  # a view
         shape = policy.action_space.shape or ()
         return sample_gaussian
     return None

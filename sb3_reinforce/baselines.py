@@ -80,9 +80,9 @@ def optimal(gradients: th.Tensor, scores: th.Tensor) -> th.Tensor:
     :param scores: gradient of each trajectory's log-probability, float ``[m, P]``
     :return: ``[m, P]``; 0 where the other trajectories say nothing about a parameter
     """
-    products, squares = gradients * scores, scores**2
+    # In double precision: a sum less one of its terms leaves rounding where it should leave 0.
+    products, squares = gradients.double() * scores, scores.double() ** 2
     numerators = products.sum(0) - products
     denominators = squares.sum(0) - squares
-    # A sum less one of its terms leaves rounding where it should leave 0.
-    informed = denominators > 1e-6 * squares.sum(0)
-    return th.where(informed, numerators / denominators.where(informed, th.ones_like(denominators)), 0.0)
+    informed = denominators > 1e-12 * squares.sum(0)
+    return th.where(informed, numerators / denominators.where(informed, th.ones_like(denominators)), 0.0).to(gradients)

@@ -213,6 +213,10 @@ class EpisodicRolloutBuffer(RolloutBuffer):
         self.last_observations = {int(step): self._cut_at[at] for step in lasts if (at := self._order[step]) in self._cut_at}
         self.full = True
 
+    def size(self) -> int:
+        """Number of rows that were collected."""
+        return self.pos
+
     def get(  # type: ignore[override]
         self, batch_size: int | None = None, within: slice | None = None
     ) -> Generator[EpisodicRolloutBufferSamples, None, None]:

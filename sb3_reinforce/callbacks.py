@@ -17,7 +17,8 @@ class GradientStatsCallback(BaseCallback):
     With :math:`\hat g_i` the estimate that trajectory i makes alone, :math:`\hat g` their mean and P parameters:
 
     - ``gradient/trace_of_covariance``: :math:`\mathrm{tr}\,\Sigma`, total variance of a single :math:`\hat g_i`
-    - ``gradient/squared_norm``: :math:`|\nabla U|^2`, estimated without bias, and so negative now and then
+    - ``gradient/squared_norm``: :math:`|\nabla U|^2`, estimated without bias, and so negative now and then. Baselines that
+      compare the trajectories of a batch bias it: "leave_one_out" by the factor 1 + 1/(m-1)²
     - ``gradient/signal_to_noise``: :math:`|\nabla U|^2 / (\mathrm{tr}\,\Sigma / m)`, that over the variance of the estimate
     - ``gradient/noise_scale``: :math:`\mathrm{tr}\,\Sigma / |\nabla U|^2`, the number of trajectories at which the two are
       equal, from averages of both over batches; infinite while the averaged signal is not positive
@@ -26,7 +27,7 @@ class GradientStatsCallback(BaseCallback):
       P(τ;θ); the sum over batches of its component along the mean score of earlier batches, in standard deviations.
       Standard normal in the long run if collection is unbiased, growing with the number of batches if it is not
 
-    Costs about one more forward and backward pass over the batch, trajectory by trajectory.
+    Costs two backward passes for each trajectory by itself, which takes several times an update, and memory for m gradients.
 
     Source: McCandlish et al. (2018), arXiv:1812.06162, appendix A.1, with batches of 1 and m trajectories.
 

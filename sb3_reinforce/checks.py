@@ -35,7 +35,8 @@ def check_arguments(model: "REINFORCE") -> None:
     for name in ("n_episodes", "horizon", "batch_size", "n_critic_updates", "n_epochs"):
         value = getattr(model, name)
         optional = name in ("horizon", "batch_size")
-        allowed = (optional and value is None) or (isinstance(value, (int, np.integer)) and value >= 1)
+        counts = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+        allowed = (optional and value is None) or (counts and value >= 1)
         require(allowed, f"`{name}` must be {'None or ' * optional}an integer of at least 1", value)
     for name in ("ent_coef", "vf_coef"):
         value = getattr(model, name)
@@ -53,7 +54,7 @@ def check_arguments(model: "REINFORCE") -> None:
     if model.use_sde and model.sde_sample_freq != 1:
         warnings.warn(
             "gSDE shares one noise matrix between steps, so the log-probability of a trajectory is not the sum over its "
-            "steps, and the gradient estimate is not exact. It is with `sde_sample_freq=1`.",
+            "steps, and the gradient estimate is not exact. With `sde_sample_freq=1` the noise is drawn anew at each step.",
             stacklevel=4,
         )
 
@@ -62,6 +63,8 @@ def _check_combinations(model: "REINFORCE") -> None:
     baseline, return_type = model.baseline, model.return_type
     if model.bootstrap_truncated:
         require(baseline == "value", '`baseline` must be "value" with `bootstrap_truncated=True`', baseline)
+        rule = '`return_type` must be "reward_to_go" with `bootstrap_truncated=True`: V is the value of the rest only then'
+        require(return_type == "reward_to_go", rule, return_type)
     if model.exact_discounting or baseline == "time_leave_one_out":
         option = "`exact_discounting=True`" if model.exact_discounting else f"`{baseline=}`"
         rule = f'`return_type` must be "reward_to_go" with {option}: R(τ) is discounted exactly and the same at every step'

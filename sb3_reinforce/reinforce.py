@@ -67,16 +67,18 @@ class REINFORCE(OnPolicyAlgorithm):
         value network. That takes steps of its own, so with an optimizer that scales gradients, as Adam does, the size of
         the coefficient hardly matters
     :param n_critic_updates: Number of gradient steps that fit the value network to each batch, after the policy's
-        step, at least 1 (baseline="value" only)
-    :param bootstrap_truncated: Whether to add γᴴV(s_H) to the return of a trajectory that a time limit or the horizon
-        cut, as if it went on (Pardo et al. 2018; baseline="value" only). Off, R(τ) is what the environment paid
+        step, at least 1 (baseline="value" only). A features extractor that it shares with the policy is left as it is
+    :param bootstrap_truncated: Whether to add γV(s_H) to the last reward of a trajectory that a time limit or the horizon
+        cut, as if it went on (Pardo et al. 2018; baseline="value" and return_type="reward_to_go" only, since V is the
+        value of the rest there). Off, returns are what the environment paid
     :param n_epochs: Number of gradient steps on each batch, at least 1. From the second on, returns are weighted with the
         likelihood ratio P(τ;θ)/P(τ;θ_old), for rewards-to-go with its product up to each reward (Jie & Abbeel 2010)
     :param min_effective_share: Share of m, in [0, 1], that the effective sample size of the likelihood ratios must
         reach for another step on the same batch (n_epochs above 1 only)
     :param use_sde: Whether to use generalized State Dependent Exploration (gSDE) instead of action noise exploration
     :param sde_sample_freq: Sample a new noise matrix every n steps when using gSDE; -1: only at the beginning of the
-        rollout. The estimate is exact only with 1, where the noise of different steps is independent
+        rollout. With 1 the noise of different steps is independent, as the estimate takes it to be. Not even then is it
+        exact for hidden layers: SB3 passes no gradient through the features that scale the noise
     :param rollout_buffer_class: Rollout buffer class to use, a subclass of ``EpisodicRolloutBuffer``
     :param rollout_buffer_kwargs: Keyword arguments to pass to the rollout buffer on creation
     :param stats_window_size: Window size for the rollout logging, specifying the number of episodes to average the
@@ -241,6 +243,7 @@ class REINFORCE(OnPolicyAlgorithm):
         self._last_episode_starts = ~episode_starts
 
         rollout_buffer.reset()
+        rollout_buffer.gamma = self.gamma  # which may have been set since the buffer was made
         n_steps = 0
         if self.use_sde:
             self.policy.reset_noise(env.num_envs)
@@ -276,9 +279,10 @@ class REINFORCE(OnPolicyAlgorithm):
             episode_starts = dones
 
             if np.count_nonzero(dones) or n_steps == quota.deadline:
-                self._update_info_buffer(infos, dones)
                 fresh = np.asarray(dones, dtype=bool)
                 ended = quota.recording & fresh
+                # Those of the batch alone: of the others, the longer ones are not seen to end.
+                self._update_info_buffer([infos[i] for i in np.flatnonzero(ended)], fresh[ended])
                 quota.start(fresh, n_steps)
                 cut = quota.cut(n_steps)
                 if self.horizon is None and cut.any():
@@ -310,8 +314,7 @@ class REINFORCE(OnPolicyAlgorithm):
         :raises ValueError: if the gradient is not finite; no step is taken with it
         """
         buffer = self.rollout_buffer
-        rewards = buffer.step_rewards + self._values_of_the_rest() if self.bootstrap_truncated else buffer.step_rewards
-        baseline = self._baseline()
+        rewards, baseline = self._rewards(), self._baseline()
         if self.baseline == "value":
             targets = self._targets(rewards)
             if not np.isfinite(np.square(targets, dtype=np.float32).sum()):
@@ -369,13 +372,15 @@ class REINFORCE(OnPolicyAlgorithm):
             return rewards_to_go(rewards, lengths, self.gamma)
         return np.repeat(trajectory_returns(rewards, lengths, self.gamma), lengths)
 
-    def _values_of_the_rest(self) -> np.ndarray:
-        """γV(s_H) at the last step of each trajectory that was cut, as if it were a reward, 0 elsewhere; float64 ``[M]``."""
-        rest = np.zeros(len(self.rollout_buffer.step_rewards))
+    def _rewards(self) -> np.ndarray:
+        """Reward of each step, float ``[M]``; if asked, with γV(s_H) at the last one of each trajectory that was cut."""
+        if not self.bootstrap_truncated:
+            return self.rollout_buffer.step_rewards
+        rewards = self.rollout_buffer.step_rewards.astype(np.float64)
         with th.no_grad():
             for step, obs in self.rollout_buffer.last_observations.items():
-                rest[step] = self.gamma * self.policy.predict_values(self.policy.obs_to_tensor(obs)[0]).item()
-        return rest
+                rewards[step] += self.gamma * self.policy.predict_values(self.policy.obs_to_tensor(obs)[0]).item()
+        return rewards
 
     def _baseline(self) -> np.ndarray:
         """The baseline of each step, float ``[M]``; 0 for the optimal one, which is not a number but a vector."""
@@ -467,9 +472,7 @@ class REINFORCE(OnPolicyAlgorithm):
 
         :return: estimates and scores Σ ∇log π, two tensors ``[m, P]``, for all P parameters of the policy
         """
-        buffer = self.rollout_buffer
-        rewards = buffer.step_rewards + self._values_of_the_rest() if self.bootstrap_truncated else buffer.step_rewards
-        estimates, scores = self._trajectory_gradients(self._weights(rewards, self._baseline()))
+        estimates, scores = self._trajectory_gradients(self._weights(self._rewards(), self._baseline()))
         if self.baseline == "optimal":
             estimates = estimates - baselines.optimal(estimates, scores) * scores
         return estimates, scores
@@ -491,6 +494,8 @@ class REINFORCE(OnPolicyAlgorithm):
             return
         buffer = self.rollout_buffer
         expected = buffer.to_torch(targets.astype(np.float32))
+        # So many steps of it would move the policy as far as the policy's own step does.
+        shared = list(self.policy.features_extractor.parameters()) if self.policy.share_features_extractor else []
         for _ in range(self.n_critic_updates):
             value_loss = 0.0
             self.policy.optimizer.zero_grad()
@@ -499,6 +504,8 @@ class REINFORCE(OnPolicyAlgorithm):
                 loss = F.mse_loss(values, expected[part.steps], reduction="sum") / len(targets)
                 (self.vf_coef * loss).backward()
                 value_loss += loss.item()
+            for parameter in shared:
+                parameter.grad = None
             self._step()
         self.logger.record("train/value_loss", value_loss)
 

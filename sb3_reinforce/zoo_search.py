@@ -75,8 +75,9 @@ def convert(sampled_params: dict[str, Any]) -> dict[str, Any]:
     if arguments["return_type"] == "trajectory" and arguments["baseline"] == "time_leave_one_out":
         arguments["baseline"] = "leave_one_out"  # R(τ) is the same at every step
     # What the others rule out is switched off, also where the YAML entry has it on.
-    arguments["bootstrap_truncated"] &= arguments["baseline"] == "value"
-    arguments["exact_discounting"] &= arguments["return_type"] == "reward_to_go"
+    to_go = arguments["return_type"] == "reward_to_go"
+    arguments["bootstrap_truncated"] &= to_go and arguments["baseline"] == "value"
+    arguments["exact_discounting"] &= to_go
     layers = _LAYERS[arguments.pop("net_arch")]
     policy_kwargs: dict[str, Any] = {
         "net_arch": {"pi": layers, "vf": layers},

@@ -113,6 +113,17 @@ def test_parameters_are_followed(optimizer_class: type[th.optim.Optimizer]) -> N
     np.testing.assert_array_equal(actor.outputs(obs), before)
 
 
+def test_the_standard_deviation_is_followed() -> None:
+    """Also within a rollout, where a callback may set it."""
+    policy = make_policy(action_space=ACTION_SPACES["box"])
+    actor = mlp_actor(policy)
+    assert actor is not None
+    obs = drawn(BOX)
+    with th.no_grad():
+        policy.log_std.fill_(-20.0)
+    np.testing.assert_allclose(actor(obs).reshape(len(obs), -1), actor.outputs(obs), atol=1e-6)
+
+
 def test_large_products_are_left_to_torch() -> None:
     """numpy would share them among threads that torch.set_num_threads does not govern."""
     policy = make_policy(net_arch=[256, 256])

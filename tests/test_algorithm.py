@@ -549,8 +549,9 @@ BATCHES = {
 }
 
 
-@pytest.mark.parametrize("bootstrap", [True, False])
-@pytest.mark.parametrize("return_type", ["trajectory", "reward_to_go"])
+@pytest.mark.parametrize(
+    ("return_type", "bootstrap"), [("trajectory", False), ("reward_to_go", False), ("reward_to_go", True)]
+)
 @pytest.mark.parametrize(("horizon", "batch"), BATCHES.values(), ids=BATCHES)
 @pytest.mark.parametrize(("wrap", "features", "scale"), WRAPPED.values(), ids=WRAPPED)
 def test_weights_are_what_a_hand_computes(
@@ -678,6 +679,7 @@ def test_without_a_coefficient_values_are_not_fitted() -> None:
 BAD_ARGUMENTS: list[tuple[dict[str, Any], str]] = [
     ({"n_episodes": 0}, "`n_episodes` must be an integer of at least 1, but it is 0"),
     ({"n_episodes": 2.5}, r"`n_episodes` must be an integer of at least 1, but it is 2\.5"),
+    ({"n_episodes": True}, "`n_episodes` must be an integer of at least 1, but it is True"),
     ({"n_episodes": "4"}, "`n_episodes` must be an integer of at least 1, but it is '4'"),
     ({"n_episodes": 1, "baseline": "mean"}, "`n_episodes` must be at least 2.*`baseline='mean'`, but it is 1"),
     ({"n_episodes": 1, "baseline": "leave_one_out"}, "`n_episodes` must be at least 2.*'leave_one_out'`, but it is 1"),
@@ -694,6 +696,10 @@ BAD_ARGUMENTS: list[tuple[dict[str, Any], str]] = [
     ({"baseline": "median"}, r"`baseline` must be one of \(None, 'mean', 'leave_one_out', .*'value'\), but it is 'median'"),
     ({"bootstrap_truncated": True}, '`baseline` must be "value" with `bootstrap_truncated=True`, but it is None'),
     ({"bootstrap_truncated": True, "baseline": "mean"}, "`baseline` must be \"value\" with .*, but it is 'mean'"),
+    (
+        {"bootstrap_truncated": True, "baseline": "value"},
+        "`return_type` must be \"reward_to_go\" with `bootstrap_truncated=True`.*, but it is 'trajectory'",
+    ),
     ({"ent_coef": -0.1}, r"`ent_coef` must be a number of at least 0, but it is -0\.1"),
     ({"ent_coef": np.nan}, "`ent_coef` must be a number of at least 0, but it is nan"),
     ({"ent_coef": True}, "`ent_coef` must be a number of at least 0, but it is True"),
@@ -723,6 +729,26 @@ def test_a_bad_argument_is_named_with_its_rule_and_its_value(arguments: dict[str
     """At once, before anything is built."""
     with pytest.raises(ValueError, match=message):
         make_model(scripted([2]), **arguments)
+
+
+def test_the_value_fit_leaves_the_policy_alone() -> None:
+    """Also where they share a features extractor, as those of CnnPolicy do: else it would move π as far as ĝ does."""
+    env = SpacesEnv(IMAGE, ACTION_SPACES["discrete"], length=3)
+    model = REINFORCE("CnnPolicy", env, n_episodes=2, baseline="value", policy_kwargs=SMALL, seed=0, device="cpu").learn(1)
+    before = stored(model)
+    model._fit_values(np.full(6, 100.0))
+    fitted = changed(model, before)
+    assert fitted
+    assert all(name.startswith(("value_net", "mlp_extractor.value_net")) for name in fitted)
+
+
+def test_gamma_may_change_between_batches() -> None:
+    """What is subtracted is discounted as what it is subtracted from."""
+    model = make_model(scripted([5]), gamma=0.5, n_episodes=2)
+    model.gamma = 1.0
+    model.learn(1)
+    rewards = model.rollout_buffer.step_rewards.reshape(2, 5)
+    np.testing.assert_allclose(model.rollout_buffer.returns, rewards.sum(1), rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["gamma", "ent_coef", "vf_coef", "max_grad_norm", "min_effective_share"])

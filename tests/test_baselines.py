@@ -98,6 +98,9 @@ def test_moving_average_starts_at_the_first_batch() -> None:
     assert moving_average(average, np.array([12.0])) == pytest.approx(3.0)
 
 
+UNEQUAL = th.tensor([[1.0], [9e-4], [7e-4]])
+
+
 def test_optimal_is_the_quotient_over_the_others() -> None:
     """Against the definition, one trajectory after the other, for full-trajectory returns: E[s² R] / E[s²]."""
     generator = th.Generator().manual_seed(0)
@@ -119,6 +122,7 @@ def test_optimal_is_zero_where_the_others_say_nothing() -> None:
 
 
 def test_optimal_of_equal_returns_is_that_return() -> None:
-    """Then nothing is left of the estimate."""
+    """Then nothing is left of the estimate, also where one score is a thousand times the others."""
+    th.testing.assert_close(optimal(100 * UNEQUAL, UNEQUAL), th.full((3, 1), 100.0))
     scores = th.randn(4, 6, generator=th.Generator().manual_seed(0))
     th.testing.assert_close(optimal(3.0 * scores, scores), th.full((4, 6), 3.0))

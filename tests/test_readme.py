@@ -41,4 +41,4 @@ def test_the_textbook_results_are_those_of_the_csv():
     textbook = rows[(rows["algo"] == "reinforce_textbook") & (rows["budget"] == 0)]["return_mean"]
     assert len(textbook) == 5
     figures = ", ".join(f"{value:.0f}" for value in sorted(textbook, reverse=True))
-    assert f"a mean of {textbook.mean():.0f} of 5 seeds ({figures})" in " ".join(README.split())
+    assert f"a mean of {textbook.mean():.0f} over 5 seeds ({figures})" in " ".join(README.split())
