@@ -9,7 +9,8 @@ INSTALLED := .venv/installed
 
 .PHONY: demo test coverage lint type format commit-checks test-oldest test-newest
 
-demo: $(INSTALLED)  ## Train on CartPole-v1, evaluate the agent, draw its learning curve
+# Train on CartPole-v1, evaluate the agent, draw its learning curve.
+demo: $(INSTALLED)
 	$(BIN)/sb3-reinforce train --env CartPole-v1 --seed 0 --log-folder logs/demo --verbose 0 --num-threads 1 \
 		--eval-freq 2000 --eval-episodes 20 --n-eval-envs 20
 	$(BIN)/python benchmarks/demo.py
