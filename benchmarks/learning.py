@@ -39,11 +39,13 @@ FINAL_EPISODES = 20
 VARIANTS = {"reinforce_textbook": ("reinforce", "reinforce_textbook.yml")}
 CLASSIC = ["CartPole-v1", "Acrobot-v1", "MountainCarContinuous-v0"]
 MUJOCO = ["InvertedPendulum-v5", "InvertedDoublePendulum-v5", "Hopper-v5", "Walker2d-v5", "HalfCheetah-v5", "Swimmer-v5"]
+OTHERS = ["a2c", "ppo", "trpo", "ars"]
 #: The runs of the README: algorithms, environments, number of seeds.
 REPORTED = [
-    (["reinforce", "a2c", "ppo", "trpo"], CLASSIC[:1], 10),
+    (["reinforce", *OTHERS], CLASSIC[:1], 10),
     (["reinforce"], CLASSIC[1:], 10),
-    (["reinforce"], MUJOCO, 5),
+    (OTHERS, CLASSIC[1:], 3),
+    (["reinforce"], ["LunarLander-v3", *MUJOCO], 5),
     (["reinforce_textbook"], CLASSIC[:1], 5),
 ]
 #: What tells runs apart. A budget of 0 steps leaves the number to the hyperparameters.

@@ -20,8 +20,11 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import yaml
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 from records import RESULTS, show
+
+from sb3_reinforce.zoo import hyperparams_file
 
 QUOTED = RESULTS.parent / "quoted.csv"
 #: In this order; a line here is all that another of RL Zoo's algorithms takes to appear.
@@ -37,9 +40,12 @@ FEWEST_ENVS = 3
 
 
 def load(path: Path) -> pd.DataFrame:
-    """The rows that are reported. A run that was interrupted after its curve was written has that twice."""
+    """The rows that are reported, environments in the order of their hyperparameters. A run that was interrupted after its
+    curve was written has that twice."""
     rows = pd.read_csv(path).query("budget == 0 and algo in @LABELS")
     rows = rows[rows["settings"] == rows.groupby(["algo", "env"])["settings"].transform("last")]
+    order = list(yaml.safe_load(hyperparams_file().read_text()))
+    rows = rows.sort_values("env", key=lambda envs: envs.map(lambda env: (*order, env).index(env)), kind="stable")
     return rows.drop_duplicates(["algo", "env", "seed", "steps"], keep="last")
 
 
