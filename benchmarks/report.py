@@ -37,6 +37,8 @@ SEED = 0
 REPETITIONS = 2000
 #: Fewer environments than this are not worth an aggregate.
 FEWEST_ENVS = 3
+#: With fewer seeds than this, the bootstrap has hardly anything to draw from.
+FEWEST_SEEDS = 5
 
 
 def load(path: Path) -> pd.DataFrame:
@@ -173,6 +175,8 @@ def aggregate_table(by_algo: dict[str, np.ndarray]) -> str:
             below, above = np.ravel(better_bounds[algo])
             cell = f"{float(np.ravel(better[algo])[0]):.2f} ({below:.2f} to {above:.2f})"
         lines.append(f"| {LABELS[algo]} | {iqm[algo][0]:.2f} ({low:.2f} to {high:.2f}) | {cell} |")
+    if n_seeds < FEWEST_SEEDS:
+        lines.append(f"\nOf {n_seeds} seeds, the intervals say little.")
     lines.append("\n[Performance profiles](benchmarks/results/profiles.png) show the share of runs above each score.")
     return "\n".join(lines)
 

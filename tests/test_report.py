@@ -79,6 +79,7 @@ def test_aggregates_compare_every_algorithm_with_reinforce(report, monkeypatch):
     scores = {"reinforce": np.full((4, 2), 1.0), "a2c": np.full((4, 2), 0.5)}
     table = report.aggregate_table(scores)
     assert "| 2 environments × 4 seeds |" in table
+    assert "Of 4 seeds, the intervals say little." in table
     assert "| REINFORCE | 1.00 (1.00 to 1.00) |  |" in table
     assert "| A2C | 0.50 (0.50 to 0.50) | 1.00 (1.00 to 1.00) |" in table
 
