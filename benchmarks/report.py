@@ -199,13 +199,14 @@ def profiles_chart(by_algo: dict[str, np.ndarray], path: Path) -> None:
     plt.close(figure)
 
 
-def mean_curve(curves: list[pd.DataFrame], x: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Mean over runs and its interval, where all runs have points, on a grid of 100."""
-    grid = np.geomspace(max(c[x].iloc[0] for c in curves), min(c[x].iloc[-1] for c in curves), 100)
-    values = np.array([np.interp(grid, c[x], c["return_mean"]) for c in curves])
+def mean_curve(curves: list[pd.DataFrame]) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray]:
+    """Mean over runs and its interval, where all runs have points, on a grid of 100: steps, and the median seconds there."""
+    grid = np.geomspace(max(c["steps"].iloc[0] for c in curves), min(c["steps"].iloc[-1] for c in curves), 100)
+    seconds = np.median([np.interp(grid, c["steps"], c["seconds"]) for c in curves], axis=0)
+    values = np.array([np.interp(grid, c["steps"], c["return_mean"]) for c in curves])
     resampled = np.random.default_rng(SEED).choice(values, size=(500, len(values)), axis=0).mean(1)
     low, high = np.percentile(resampled, [2.5, 97.5], axis=0)
-    return grid, values.mean(0), low, high
+    return {"steps": grid, "seconds": seconds}, values.mean(0), low, high
 
 
 def curves_chart(curves: pd.DataFrame, path: Path) -> None:
@@ -228,9 +229,9 @@ def curves_chart(curves: pd.DataFrame, path: Path) -> None:
                 runs = [run for _, run in own.groupby("seed") if len(run) > 1]
                 if not runs:
                     continue
-                grid, mean, low, high = mean_curve(runs, x)
-                axis.plot(grid, mean, color=COLOURS[algo], label=LABELS[algo], linewidth=2 if algo == "reinforce" else 1.3)
-                axis.fill_between(grid, low, high, color=COLOURS[algo], alpha=0.15, linewidth=0)
+                grids, mean, low, high = mean_curve(runs)
+                axis.plot(grids[x], mean, color=COLOURS[algo], label=LABELS[algo], linewidth=2 if algo == "reinforce" else 1.3)
+                axis.fill_between(grids[x], low, high, color=COLOURS[algo], alpha=0.15, linewidth=0)
             axis.set(xlabel=x, xscale="log")
             axis.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
             axis.xaxis.set_major_formatter(EngFormatter(sep=""))
