@@ -45,12 +45,11 @@ def append(path: Path, row: Mapping[str, Any]) -> None:
     if path.exists():
         with path.open(newline="") as file:
             columns = next(csv.reader(file))
-    if set(columns) != set(row):
-        raise ValueError(f"{path} has the columns {columns}, not {list(row)}: write to another file.")
-    header = not path.exists()
+        if set(columns) != set(row):
+            raise ValueError(f"{path} has the columns {columns}, not {list(row)}: write to another file.")
     with path.open("a", newline="") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
-        if header:
+        if file.tell() == 0:
             writer.writeheader()
         writer.writerow(row)
 

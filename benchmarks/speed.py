@@ -401,7 +401,7 @@ def table(rows: list[Row]) -> str:
 
 
 def chart(rows: list[Row], path: Path) -> None:
-    """A panel for each environment and VecEnv: median steps per second of the longest runs, with ranges."""
+    """A panel for each environment and VecEnv: median steps per second of each contender's longest runs, with ranges."""
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
     from matplotlib.ticker import FuncFormatter, LogLocator
@@ -416,12 +416,15 @@ def chart(rows: list[Row], path: Path) -> None:
         axis.set_visible(False)
     ticks = sorted({row["n_envs"] for row in rows})
     for axis, (vec_env, env) in zip(axes.flat, panels, strict=False):
+        longest: dict[int, dict[str, Measured]] = {n_envs: {} for n_envs in ticks}
+        for n_envs, contenders in longest.items():
+            case = Case(env, n_envs, vec_env)
+            for run_steps in lengths(rows, case):
+                contenders.update(measured(rows, case, run_steps))  # in the place of shorter ones
         for contender, style in STYLES.items():
             medians, below, above, counts = [], [], [], []
             for n_envs in ticks:
-                case = Case(env, n_envs, vec_env)
-                by_length = [measured(rows, case, run_steps).get(contender, {}) for run_steps in lengths(rows, case)]
-                values = [row["steps_per_second"] for longest in [*filter(None, by_length)][-1:] for row in longest.values()]
+                values = [row["steps_per_second"] for row in longest[n_envs].get(contender, {}).values()]
                 if values:
                     counts.append(n_envs)
                     medians.append(np.median(values))

@@ -494,18 +494,17 @@ class REINFORCE(OnPolicyAlgorithm):
             return
         buffer = self.rollout_buffer
         expected = buffer.to_torch(targets.astype(np.float32))
-        # So many steps of it would move the policy as far as the policy's own step does.
-        shared = list(self.policy.features_extractor.parameters()) if self.policy.share_features_extractor else []
+        # Not what the policy shares: so many steps would move it as far as its own step does.
+        shared = set(self.policy.features_extractor.parameters()) if self.policy.share_features_extractor else set()
+        fitted = [p for p in self.policy.parameters() if p.requires_grad and p not in shared]
         for _ in range(self.n_critic_updates):
             value_loss = 0.0
             self.policy.optimizer.zero_grad()
             for part in buffer.get(self.batch_size):
                 values = self.policy.predict_values(part.observations).flatten()
                 loss = F.mse_loss(values, expected[part.steps], reduction="sum") / len(targets)
-                (self.vf_coef * loss).backward()
+                (self.vf_coef * loss).backward(inputs=fitted)
                 value_loss += loss.item()
-            for parameter in shared:
-                parameter.grad = None
             self._step()
         self.logger.record("train/value_loss", value_loss)
 
