@@ -5,8 +5,8 @@
 Aggregates over environments follow Agarwal et al. (2021) and come from rliable: interquartile means, performance profiles and
 probabilities of improvement, with stratified-bootstrap 95 % intervals. A score is a return on a scale of its
 environment, on which actions drawn at random have 0 and ``SOLVED`` has 1. Left out are runs that were given a number of
-steps with ``-n``, and of each algorithm and environment those of older hyperparameters than the newest. Tables are written
-into README.md between markers, pictures into ``benchmarks/results/``.
+steps with ``-n``, and those whose hyperparameters are no longer in this project's file, or in that of the RL Zoo that is
+installed. Tables are written into README.md between markers, pictures into ``benchmarks/results/``.
 """
 
 import argparse
@@ -21,6 +21,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import yaml
+from learning import settings
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 from records import RESULTS, show
 
@@ -45,7 +46,9 @@ def load(path: Path) -> pd.DataFrame:
     """The rows that are reported, environments in the order of their hyperparameters. A run that was interrupted after its
     curve was written has that twice."""
     rows = pd.read_csv(path).query("budget == 0 and algo in @LABELS")
-    rows = rows[rows["settings"] == rows.groupby(["algo", "env"])["settings"].transform("last")]
+    rows = pd.concat(
+        [own[own["settings"] == settings(algo, env)] for (algo, env), own in rows.groupby(["algo", "env"], sort=False)]
+    )
     order = list(yaml.safe_load(hyperparams_file().read_text()))
     rows = rows.sort_values("env", key=lambda envs: envs.map(lambda env: (*order, env).index(env)), kind="stable")
     return rows.drop_duplicates(["algo", "env", "seed", "steps"], keep="last")
