@@ -38,8 +38,10 @@ SEED = 0
 REPETITIONS = 2000
 #: Fewer environments than this are not worth an aggregate.
 FEWEST_ENVS = 3
+#: An environment on which some algorithm has fewer seeds than this is no part of it.
+FEWEST_SEEDS = 3
 #: With fewer seeds than this, the bootstrap has hardly anything to draw from.
-FEWEST_SEEDS = 5
+ENOUGH_SEEDS = 5
 
 
 def load(path: Path) -> pd.DataFrame:
@@ -136,11 +138,13 @@ def threshold_table(rows: pd.DataFrame) -> str:
 
 
 def scores(rows: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Normalised scores ``[n_seeds, n_environments]`` of each algorithm, over the environments that all were run on.
+    """Normalised scores ``[n_seeds, n_environments]`` of each algorithm, over the environments that all were run on with
+    ``FEWEST_SEEDS`` or more.
 
     Empty if these are fewer than ``FEWEST_ENVS``.
     """
     counts = rows.pivot_table(index="env", columns="algo", values="seed", aggfunc="count").dropna()
+    counts = counts[counts.min(axis="columns") >= FEWEST_SEEDS]
     if len(counts) < FEWEST_ENVS or len(counts.columns) < 2:
         return {}
     n_seeds = int(counts.min().min())
@@ -167,8 +171,8 @@ def aggregate_table(by_algo: dict[str, np.ndarray]) -> str:
     n_seeds, n_envs = by_algo["reinforce"].shape
     runs = f"{n_envs} environments × {n_seeds} seeds"
     lines = [
-        "Over the environments on which all were run, on a scale where random actions have 0 and the environment's",
-        "threshold 1 (rliable; Agarwal et al. 2021):\n",
+        f"Over the environments on which all were run with {FEWEST_SEEDS} seeds or more, on a scale where random actions",
+        "have 0 and the environment's threshold 1 (rliable; Agarwal et al. 2021):\n",
     ]
     lines += [f"| {runs} | interquartile mean | REINFORCE is better with probability, ties half |", "|---|---|---|"]
     for algo in by_algo:
@@ -178,7 +182,7 @@ def aggregate_table(by_algo: dict[str, np.ndarray]) -> str:
             below, above = np.ravel(better_bounds[algo])
             cell = f"{float(np.ravel(better[algo])[0]):.2f} ({below:.2f} to {above:.2f})"
         lines.append(f"| {LABELS[algo]} | {iqm[algo][0]:.2f} ({low:.2f} to {high:.2f}) | {cell} |")
-    if n_seeds < FEWEST_SEEDS:
+    if n_seeds < ENOUGH_SEEDS:
         lines.append(f"\nOf {n_seeds} seeds, the intervals say little.")
     lines.append("\n[Performance profiles](benchmarks/results/profiles.png) show the share of runs above each score.")
     return "\n".join(lines)

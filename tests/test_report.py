@@ -61,15 +61,22 @@ def test_a_run_that_never_reached_the_threshold_counts_as_slow(report):
 def test_scores_are_0_for_random_actions_and_1_at_the_threshold(report):
     low = report.random_return("CartPole-v1")
     assert 15 < low < 30
-    returns = {"reinforce": [475, 475], "a2c": [low, low]}
+    returns = {"reinforce": [475] * 3, "a2c": [low] * 3}
     three = pd.concat([rows(env, **returns) for env in ("CartPole-v1", "MountainCar-v0", "Acrobot-v1")], ignore_index=True)
     scores = report.scores(three)
-    np.testing.assert_allclose(scores["reinforce"][:, 1], [1, 1])  # in alphabetical order
-    np.testing.assert_allclose(scores["a2c"][:, 1], [0, 0])
+    np.testing.assert_allclose(scores["reinforce"][:, 1], [1, 1, 1])  # in alphabetical order
+    np.testing.assert_allclose(scores["a2c"][:, 1], [0, 0, 0])
+
+
+def test_an_environment_with_few_seeds_does_not_take_those_of_the_others(report):
+    envs = ("CartPole-v1", "MountainCar-v0", "Acrobot-v1")
+    whole = [rows(env, reinforce=[0] * 4, a2c=[0] * 3) for env in envs]
+    scores = report.scores(pd.concat([*whole, rows("Pendulum-v1", reinforce=[0] * 4, a2c=[0])], ignore_index=True))
+    assert scores["reinforce"].shape == scores["a2c"].shape == (3, 3)
 
 
 def test_one_environment_is_no_aggregate(report):
-    scores = report.scores(rows(reinforce=[475, 475], a2c=[400, 400]))
+    scores = report.scores(rows(reinforce=[475] * 3, a2c=[400] * 3))
     assert scores == {}
     assert report.aggregate_table(scores) == ""
 
