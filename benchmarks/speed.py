@@ -394,20 +394,27 @@ def table(rows: list[Row]) -> str:
                 theirs = contenders.get(other, {})
                 ratios = [ours[at]["steps_per_second"] / theirs[at]["steps_per_second"] for at in ours.keys() & theirs.keys()]
                 cells.append(_spread(ratios, ".2f" if other == "random" else ".1f") if ratios else "")
-            name = f"{case.env}, {case.n_envs}{' processes' if case.vec_env == 'subproc' else ''}"
+            processes = "" if case.vec_env == "dummy" else " process" if case.n_envs == 1 else " processes"
+            name = f"{case.env}, {case.n_envs}{processes}"
             numbers = f"{run_steps:,} | {_median(ours, 'steps_per_second'):,.0f} | {_median(ours, 'unused'):.0%}"
             lines.append(f"| {name} | {numbers} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
 def chart(rows: list[Row], path: Path) -> None:
-    """A panel for each environment and VecEnv: median steps per second of each contender's longest runs, with ranges."""
+    """A panel for each environment and VecEnv: median steps per second of each contender's longest runs, with ranges.
+
+    What was measured with a single number of environments is left to the table, unless that is all there is.
+    """
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
     from matplotlib.ticker import FuncFormatter, LogLocator
 
-    found = {(row["vec_env"], row["env"]) for row in rows}
-    panels = [(vec_env, env) for vec_env in VEC_ENVS for env in ENVS if (vec_env, env) in found]
+    found = {(row["vec_env"], row["env"]): set[int]() for row in rows}
+    for row in rows:
+        found[row["vec_env"], row["env"]].add(row["n_envs"])
+    panels = [panel for panel in product(VEC_ENVS, ENVS) if panel in found]
+    panels = [panel for panel in panels if len(found[panel]) > 1] or panels
     n_columns = min(4, len(panels))
     n_rows = -(-len(panels) // n_columns)
     size = (3.2 * n_columns + 0.4, 2.7 * n_rows + 0.9)
