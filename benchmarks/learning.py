@@ -43,10 +43,13 @@ OTHERS = ["a2c", "ppo", "trpo", "ars"]
 #: The runs of the README: algorithms, environments, number of seeds.
 REPORTED = [
     (["reinforce", *OTHERS], CLASSIC[:1], 10),
-    (["reinforce"], CLASSIC[1:], 10),
+    (["reinforce"], [*CLASSIC[1:], "LunarLander-v3"], 10),
     (OTHERS, CLASSIC[1:], 3),
-    (["reinforce"], ["LunarLander-v3", *MUJOCO], 5),
+    (["reinforce"], MUJOCO, 5),
     (["reinforce_textbook"], CLASSIC[:1], 5),
+    (["reinforce", *OTHERS[:3]], ["Pendulum-v1"], 1),
+    (OTHERS[:3], ["LunarLander-v3"], 1),
+    (["reinforce"], ["LunarLanderContinuous-v3"], 1),
 ]
 #: What tells runs apart. A budget of 0 steps leaves the number to the hyperparameters.
 RUN = ["algo", "env", "seed", "budget", "settings"]

@@ -108,8 +108,9 @@ def results_table(rows: pd.DataFrame, quoted: pd.DataFrame) -> str:
                 returns = own["return_mean"].to_numpy()
                 low, high = interval(returns)
                 spread = f"{number(low)} to {number(high)}" if len(own) > 5 else ", ".join(map(number, sorted(returns)))
+                spread = f" ({spread})" if len(own) > 1 else ""
                 steps = steps_of(own["steps"].median())
-                cells.append(f"**{number(returns.mean())}** ({spread}), {len(own)} × {steps}")
+                cells.append(f"**{number(returns.mean())}**{spread}, {len(own)} × {steps}")
             elif len(theirs):
                 row = theirs.iloc[0]
                 cells.append(f"*{number(row['return_mean'])} ± {number(row['return_std'])}, {row['steps']}*")
