@@ -48,9 +48,7 @@ def load(path: Path) -> pd.DataFrame:
     """The rows that are reported, environments in the order of their hyperparameters. A run that was interrupted after its
     curve was written has that twice."""
     rows = pd.read_csv(path).query("budget == 0 and algo in @LABELS")
-    rows = pd.concat(
-        [own[own["settings"] == settings(algo, env)] for (algo, env), own in rows.groupby(["algo", "env"], sort=False)]
-    )
+    rows = rows.groupby(["algo", "env", "settings"], sort=False).filter(lambda own: settings(*own.name[:2]) == own.name[2])
     order = list(yaml.safe_load(hyperparams_file().read_text()))
     rows = rows.sort_values("env", key=lambda envs: envs.map(lambda env: (*order, env).index(env)), kind="stable")
     return rows.drop_duplicates(["algo", "env", "seed", "steps"], keep="last")

@@ -402,19 +402,13 @@ def table(rows: list[Row]) -> str:
 
 
 def chart(rows: list[Row], path: Path) -> None:
-    """A panel for each environment and VecEnv: median steps per second of each contender's longest runs, with ranges.
-
-    What was measured with a single number of environments is left to the table, unless that is all there is.
-    """
+    """A panel for each environment and VecEnv: median steps per second of each contender's longest runs, with ranges."""
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
     from matplotlib.ticker import FuncFormatter, LogLocator
 
-    found = {(row["vec_env"], row["env"]): set[int]() for row in rows}
-    for row in rows:
-        found[row["vec_env"], row["env"]].add(row["n_envs"])
+    found = {(row["vec_env"], row["env"]) for row in rows}
     panels = [panel for panel in product(VEC_ENVS, ENVS) if panel in found]
-    panels = [panel for panel in panels if len(found[panel]) > 1] or panels
     n_columns = min(4, len(panels))
     n_rows = -(-len(panels) // n_columns)
     size = (3.2 * n_columns + 0.4, 2.7 * n_rows + 0.9)

@@ -98,6 +98,13 @@ def test_results_of_other_hyperparameters_are_left_out(report, tmp_path, monkeyp
     assert sorted(report.load(tmp_path / "learning.csv")["return_mean"]) == [200, 200, 300]
 
 
+def test_whatever_was_run_was_run_with_the_hyperparameters_that_ship(report):
+    """Else an entry was changed and its results with the new one are missing."""
+    every = pd.read_csv(BENCHMARKS / "results/learning.csv").query("budget == 0 and algo in @report.LABELS")
+    reported = report.load(BENCHMARKS / "results/learning.csv")
+    assert {*zip(every["algo"], every["env"], strict=True)} == {*zip(reported["algo"], reported["env"], strict=True)}
+
+
 def test_rows_of_other_columns_are_refused(report, tmp_path):
     """Else numbers would end up in columns of another name."""
     records = importlib.import_module("records")
