@@ -4,7 +4,7 @@
     python benchmarks/learning.py --algo reinforce a2c ppo --env CartPole-v1 --seeds 10
 
 REINFORCE takes this project's hyperparameters, ``reinforce_textbook`` the pure estimator, every other algorithm RL
-Zoo's own. Each run adds, when it is whole, one row to ``learning.csv`` (the evaluation of its last model) and its
+Zoo's own, those of an older version of the environment where RL Zoo has none for this one. Each run adds, when it is whole, one row to ``learning.csv`` (the evaluation of its last model) and its
 training curve to ``learning_curves.csv``; a run that has its row is not run again, so an interrupted sweep goes on where
 it stopped. Its ``settings`` tell results of changed hyperparameters from older ones. Runs go in parallel, one torch thread
 each, algorithms by turns, since the speed of a machine drifts.
@@ -14,6 +14,7 @@ import argparse
 import hashlib
 import json
 import os
+import shlex
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +30,7 @@ import records
 import rl_zoo3
 import torch as th
 import yaml
+from gymnasium.envs.registration import get_env_id, parse_env_id
 from runs import evaluate_last_model, latest_run, training_curve
 
 from sb3_reinforce.zoo import hyperparams_file
@@ -46,6 +48,7 @@ REPORTED = [
     (["reinforce"], [*CLASSIC[1:], "LunarLander-v3"], 10),
     (OTHERS, CLASSIC[1:], 3),
     (["reinforce"], MUJOCO, 5),
+    (["a2c"], MUJOCO[2:], 1),
     (["reinforce_textbook"], CLASSIC[:1], 5),
     (["reinforce", *OTHERS[:3]], ["Pendulum-v1"], 1),
     (OTHERS[:3], ["LunarLander-v3"], 1),
@@ -55,13 +58,22 @@ REPORTED = [
 RUN = ["algo", "env", "seed", "budget", "settings"]
 
 
-def settings(label: str, env_id: str) -> str:
-    """A digest of the hyperparameters that RL Zoo takes for a run."""
+def entry(label: str, env_id: str) -> tuple[str, dict[str, Any]]:
+    """Name and hyperparameters of the entry that a run takes: the environment's, or that of its newest older version, or
+    the default."""
     algo, conf = VARIANTS.get(label, (label, f"{label}.yml"))
     file = hyperparams_file(conf) if algo == "reinforce" else Path(rl_zoo3.__path__[0], "hyperparams", conf)
     entries = yaml.safe_load(file.read_text())
-    entry = json.dumps(entries.get(env_id, entries.get("default")), sort_keys=True)
-    return hashlib.sha256(entry.encode()).hexdigest()[:8]
+    namespace, name, version = parse_env_id(env_id)
+    older = [get_env_id(namespace, name, number) for number in reversed(range(version or 0))]
+    taken = next(each for each in (env_id, *older, "default") if each in entries)
+    return taken, entries[taken]
+
+
+def settings(label: str, env_id: str) -> str:
+    """A digest of the hyperparameters of a run."""
+    _, hyperparameters = entry(label, env_id)
+    return hashlib.sha256(json.dumps(hyperparameters, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def command(label: str, env_id: str, seed: int, budget: int, logs: Path) -> list[str]:
@@ -73,13 +85,16 @@ def command(label: str, env_id: str, seed: int, budget: int, logs: Path) -> list
         words += ["-n", str(budget)]
     if conf:
         words += ["--conf-file", conf]
+    taken, hyperparameters = entry(label, env_id)
+    if taken not in (env_id, "default"):  # RL Zoo itself would take the default
+        words += ["-params", *(f"{name}:{value!r}" for name, value in hyperparameters.items())]
     return words
 
 
 def printable(words: list[str]) -> str:
     """The same command as a user types it."""
     at = words.index("-f")
-    return " ".join(["sb3-reinforce", *words[3:at], *words[at + 2 :]])
+    return shlex.join(["sb3-reinforce", *words[3:at], *words[at + 2 :]])
 
 
 def to_threshold(curve: pd.DataFrame, env_id: str) -> dict[str, float | None]:
