@@ -4,10 +4,11 @@
     python benchmarks/learning.py --algo reinforce a2c ppo --env CartPole-v1 --seeds 10
 
 REINFORCE takes this project's hyperparameters, ``reinforce_textbook`` the pure estimator, every other algorithm RL
-Zoo's own, those of an older version of the environment where RL Zoo has none for this one. Each run adds, when it is whole, one row to ``learning.csv`` (the evaluation of its last model) and its
-training curve to ``learning_curves.csv``; a run that has its row is not run again, so an interrupted sweep goes on where
-it stopped. Its ``settings`` tell results of changed hyperparameters from older ones. Runs go in parallel, one torch thread
-each, algorithms by turns, since the speed of a machine drifts.
+Zoo's own, those of an older version of the environment where RL Zoo has none for this one. Each run adds, when it is
+whole, one row to ``learning.csv`` (the evaluation of its last model) and its training curve to ``learning_curves.csv``;
+a run that has its row is not run again, so an interrupted sweep goes on where it stopped. Its ``settings`` tell results
+of changed hyperparameters from older ones. Runs go in parallel, one torch thread each, algorithms by turns, since the
+speed of a machine drifts.
 """
 
 import argparse

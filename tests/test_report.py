@@ -105,6 +105,16 @@ def test_whatever_was_run_was_run_with_the_hyperparameters_that_ship(report):
     assert {*zip(every["algo"], every["env"], strict=True)} == {*zip(reported["algo"], reported["env"], strict=True)}
 
 
+def test_hyperparameters_of_an_older_version_come_before_the_default(report):
+    """RL Zoo has A2C's for Hopper-v4, not for Hopper-v5, where its default would leave observations as they are."""
+    learning = importlib.import_module("learning")
+    assert learning.entry("a2c", "Hopper-v5")[0] == "Hopper-v4"
+    assert "-params normalize:True" in learning.printable(learning.command("a2c", "Hopper-v5", 0, 0, Path("logs")))
+    assert learning.entry("a2c", "InvertedPendulum-v5")[0] == "default"
+    for algo, env_id in (("a2c", "InvertedPendulum-v5"), ("a2c", "CartPole-v1"), ("reinforce", "Hopper-v5")):
+        assert "-params" not in learning.command(algo, env_id, 0, 0, Path("logs"))
+
+
 def test_rows_of_other_columns_are_refused(report, tmp_path):
     """Else numbers would end up in columns of another name."""
     records = importlib.import_module("records")
