@@ -9,12 +9,13 @@ are taken within a repeat. Steps are those the environments took, used for an up
     python benchmarks/speed.py --env Hopper-v5 --n-envs 8 --contender reinforce random
     python benchmarks/speed.py --full               # everything; hours
 
-Rows are appended to ``--output`` as they are measured. The same command, run again, goes on where it was stopped.
+Rows are appended to ``--output`` as they are measured. The same command, run again, goes on where it was stopped. A table
+of all of them is written beside it; the README has that of 1 and 8 environments in one process.
 """
 
 import argparse
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from itertools import product
@@ -376,14 +377,19 @@ def _spread(values: list[float], form: str) -> str:
     return f"{np.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
 
 
-def table(rows: list[Row]) -> str:
-    """How many times as fast as each contender REINFORCE is: medians of ratios within one repeat, with their range."""
+def table(rows: list[Row], counts: Iterable[int] = (1, 8), vec_envs: Iterable[str] = ("dummy",)) -> str:
+    """How many times as fast as each contender REINFORCE is: medians of ratios within one repeat, with their range.
+
+    :param rows: what was measured
+    :param counts: numbers of environments to show
+    :param vec_envs: names of the vectorised environments to show
+    """
     others = [contender for contender in CONTENDERS if contender != "reinforce"]
     lines = [
         "| | run | steps/s | unused | " + " | ".join(LABELS[other] for other in others) + " |",
         "|---" * (len(others) + 4) + "|",
     ]
-    for case in (Case(*case) for case in product(ENVS, (1, 4, 8, 16), VEC_ENVS)):
+    for case in (Case(*case) for case in product(ENVS, counts, vec_envs)):
         for run_steps in lengths(rows, case):
             contenders = measured(rows, case, run_steps)
             if "reinforce" not in contenders:
@@ -484,7 +490,10 @@ def main() -> None:
     cases = [Case(env, n_envs, vec_env) for env in args.env for vec_env in args.vec_env for n_envs in args.n_envs]
     run(cases, args.contender, args.repeats, args.steps, args.seconds, args.output)
     rows = read(args.output)
+    whole = args.output.with_suffix(".md")
+    whole.write_text(f"{table(rows, sorted({row['n_envs'] for row in rows}), VEC_ENVS)}\n")
     show("speed", table(rows), args.output)
+    print(f"\nThe whole table: {whole}")
     chart(rows, args.output.with_suffix(".png"))
 
 

@@ -138,3 +138,12 @@ def test_the_readme_is_up_to_date_with_what_was_measured(name, monkeypatch):
     program, records = importlib.import_module(name), importlib.import_module("records")
     measured = records.read(records.RESULTS / f"{name}.csv")
     assert program.table(pd.DataFrame(measured) if name == "variance" else measured) in README.read_text()
+
+
+def test_the_whole_table_of_speed_is_up_to_date(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    program, records = importlib.import_module("speed"), importlib.import_module("records")
+    measured = records.read(records.RESULTS / "speed.csv")
+    whole = program.table(measured, (1, 4, 8, 16), program.VEC_ENVS)
+    assert (records.RESULTS / "speed.md").read_text() == f"{whole}\n"
+    assert set(program.table(measured).splitlines()) < set(whole.splitlines())
