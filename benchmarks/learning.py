@@ -48,12 +48,13 @@ REPORTED = [
     (["reinforce", *OTHERS], CLASSIC[:1], 10),
     (["reinforce"], [*CLASSIC[1:], "LunarLander-v3"], 10),
     (OTHERS, CLASSIC[1:], 3),
+    (["a2c"], CLASSIC[2:], 4),
     (["reinforce"], MUJOCO, 5),
     (["a2c"], MUJOCO[2:], 1),
     (["reinforce_textbook"], CLASSIC[:1], 5),
     (["reinforce", *OTHERS[:3]], ["Pendulum-v1"], 1),
     (OTHERS[:3], ["LunarLander-v3"], 1),
-    (["reinforce"], ["LunarLanderContinuous-v3"], 1),
+    (["reinforce"], ["LunarLanderContinuous-v3", "MountainCar-v0"], 1),
 ]
 #: What tells runs apart. A budget of 0 steps leaves the number to the hyperparameters.
 RUN = ["algo", "env", "seed", "budget", "settings"]
@@ -157,11 +158,11 @@ def main() -> None:
     curves = args.out.with_name(f"{args.out.stem}_curves.csv")
     done = set(pd.read_csv(args.out)[RUN].itertuples(index=False, name=None)) if args.out.exists() else set()
     wanted = [(args.algo or ["reinforce"], args.env, args.seeds or 10)] if args.env else REPORTED
-    runs = [
+    runs = dict.fromkeys(  # once each, and in order
         (algo, env_id, seed, args.n_timesteps, settings(algo, env_id))
         for algos, env_ids, n_seeds in wanted
         for env_id, seed, algo in product(env_ids, range(n_seeds), algos)
-    ]
+    )
     th.set_num_threads(1)  # of the evaluations, beside which others train
     due = [run for run in runs if run not in done]
     print(f"{len(due)} runs to do, {len(runs) - len(due)} done before")

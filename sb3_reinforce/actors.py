@@ -144,6 +144,8 @@ def _parameters(distribution: Distribution) -> list[th.Tensor]:
 def _encoder(policy: ActorCriticPolicy) -> _Encoder | None:
     """What ``policy.extract_features`` does with an observation, where that is no more than flattening."""
     space, extractor = policy.observation_space, policy.pi_features_extractor
+    if _has_hooks(*extractor.modules()):
+        return None
     if type(extractor) is FlattenExtractor:
         return _space_encoder(space, policy.normalize_images)
     if type(extractor) is CombinedExtractor and all(type(e) is nn.Flatten for e in extractor.extractors.values()):
@@ -185,14 +187,20 @@ def _flat(obs: np.ndarray) -> np.ndarray:
     return obs.reshape(len(obs), -1).astype(np.float32, copy=False)
 
 
+def _has_hooks(*modules: nn.Module) -> bool:
+    """Whether something is called with these modules, which may change outputs, compute weights anew, or only look."""
+    return any(module._forward_pre_hooks or module._forward_hooks for module in modules)
+
+
 def _layers(policy: ActorCriticPolicy) -> list[_ArrayFunction] | None:
     """The linear layers and activations from features to outputs."""
     if type(policy.mlp_extractor) is not MlpExtractor:
         return None
+    modules = (*policy.mlp_extractor.policy_net, policy.action_net)
+    if _has_hooks(policy.mlp_extractor.policy_net, *modules):
+        return None
     layers: list[_ArrayFunction] = []
-    for module in (*policy.mlp_extractor.policy_net, policy.action_net):
-        if module._forward_pre_hooks or module._forward_hooks:  # which may compute the weight anew, or look at outputs
-            return None
+    for module in modules:
         if type(module) is nn.Linear and module.bias is not None:
             layers.append(_linear(module))
         elif layers and (activation := _activation(module)) is not None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch as th
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback, ProgressBarCallback
 
 if TYPE_CHECKING:
@@ -48,12 +49,21 @@ class GradientStatsCallback(BaseCallback):
             raise ValueError(f"`z_threshold` must be above 0, but it is {z_threshold!r}.")
         self.smoothing = smoothing
         self.z_threshold = z_threshold
+        self._measured: BaseAlgorithm | None = None
+        self._forget()
+
+    def _forget(self) -> None:
         self.noise_scale = np.inf
         self._averages = np.zeros(2)  # of tr Σ and |∇U|²
         self._scores: th.Tensor | None = None  # sum of the mean scores of earlier batches
         self._sum, self._sum_of_squares = 0.0, 0.0  # of the components of the mean scores along those before
         self._parameters: th.Tensor | None = None
         self._warned = False
+
+    def _init_callback(self) -> None:
+        if self.model is not self._measured:  # what is known of another model says nothing of this one
+            self._forget()
+            self._measured = self.model
 
     def _on_training_start(self) -> None:
         if self.model.n_episodes < 2:
@@ -130,9 +140,9 @@ class AdaptiveEpisodesCallback(GradientStatsCallback):
         self, min_episodes: int = 2, max_episodes: int = 64, smoothing: float = 0.9, z_threshold: float = 4.0, verbose: int = 0
     ):
         super().__init__(smoothing, z_threshold, verbose)
-        if not 2 <= min_episodes <= max_episodes:
+        if not 2 <= min_episodes <= max_episodes < np.inf:
             raise ValueError(
-                "`min_episodes` must be at least 2 and at most `max_episodes`, "
+                "`min_episodes` must be at least 2 and at most `max_episodes`, a finite number, "
                 f"but they are {min_episodes!r} and {max_episodes!r}."
             )
         self.min_episodes = min_episodes

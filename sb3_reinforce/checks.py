@@ -50,7 +50,7 @@ def check_arguments(model: "REINFORCE") -> None:
     require(limit, "`max_grad_norm` must be None or above 0", norm)
     require(model.return_type in RETURN_TYPES, f"`return_type` must be one of {RETURN_TYPES}", model.return_type)
     require(model.baseline in BASELINES, f"`baseline` must be one of {BASELINES}", model.baseline)
-    _check_combinations(model)
+    check_combinations(model)
     if model.use_sde and model.sde_sample_freq != 1:
         warnings.warn(
             "gSDE shares one noise matrix between steps, so the log-probability of a trajectory is not the sum over its "
@@ -59,7 +59,12 @@ def check_arguments(model: "REINFORCE") -> None:
         )
 
 
-def _check_combinations(model: "REINFORCE") -> None:
+def check_combinations(model: "REINFORCE") -> None:
+    """Refuse arguments that are undefined together.
+
+    :param model: with arguments that are each in their range
+    :raises ValueError: naming the argument, the rule and the value
+    """
     baseline, return_type = model.baseline, model.return_type
     if model.bootstrap_truncated:
         require(baseline == "value", '`baseline` must be "value" with `bootstrap_truncated=True`', baseline)

@@ -19,7 +19,7 @@ from sb3_reinforce import baselines
 from sb3_reinforce.actors import Actor, agrees, environment_actions, mlp_actor, overrides, policy_actor
 from sb3_reinforce.buffer import EpisodicRolloutBuffer, EpisodicRolloutBufferSamples, Observations
 from sb3_reinforce.callbacks import BoundedProgressBarCallback
-from sb3_reinforce.checks import check_arguments, require
+from sb3_reinforce.checks import check_arguments, check_combinations, require
 from sb3_reinforce.estimator import entropy_loss, likelihood_ratio_loss, normalized
 from sb3_reinforce.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
 from sb3_reinforce.quota import EpisodeQuota
@@ -194,13 +194,15 @@ class REINFORCE(OnPolicyAlgorithm):
             "`rollout_buffer_class` must be a subclass of EpisodicRolloutBuffer, which holds whole trajectories",
             self.rollout_buffer_class,
         )
+        if self._last_episode_starts is not None and not np.all(self._last_episode_starts):
+            self._last_obs = None  # so that SB3 resets the environments: the actors are compared on a first observation
         total_timesteps, callback = super()._setup_learn(
             total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
         )
         assert self._last_obs is not None
-        if np.all(self._last_episode_starts):  # else the first rollout resets the environments
-            self.rollout_buffer.reset()
-            self.rollout_buffer.check_next_observation(self._last_obs)
+        self.rollout_buffer.reset()
+        self.rollout_buffer.check_next_observation(self._last_obs)
+        self.policy.set_training_mode(False)
         actor = mlp_actor(self.policy, np.random.default_rng(0))  # only compared, so it takes no seed from torch
         self._use_mlp_actor = actor is not None and agrees(actor, self.policy, self._last_obs)
         if actor is not None and not self._use_mlp_actor:
@@ -251,6 +253,7 @@ class REINFORCE(OnPolicyAlgorithm):
 
         # After the callback, which may change the policy or the number of trajectories.
         require(self.n_episodes >= 1, "`n_episodes` must be at least 1", self.n_episodes)
+        check_combinations(self)
         act = self._make_actor()
         bounded = environment_actions(self.policy)
         quota = EpisodeQuota(self.n_episodes, env.num_envs, self.horizon or max(self._total_timesteps, _ENDLESS))
@@ -298,8 +301,8 @@ class REINFORCE(OnPolicyAlgorithm):
                     episode_starts = np.ones(env.num_envs, dtype=bool)
                     quota.start(episode_starts, n_steps)
 
-        self._last_episode_starts = episode_starts
         rollout_buffer.compute_returns_and_advantage()
+        self._last_episode_starts = episode_starts  # not if an observation was not finite: begin anew then
         n_used = rollout_buffer.lengths.sum()
         self.logger.record("rollout/unused_steps_fraction", 1 - n_used / (n_steps * env.num_envs))
         self.logger.record("rollout/buffer_mb", rollout_buffer.nbytes / 1e6)
@@ -425,7 +428,9 @@ class REINFORCE(OnPolicyAlgorithm):
             loss = likelihood_ratio_loss(log_probs, psi[part.steps], n_episodes)
             bonus = entropy_loss(log_probs, entropy, n_episodes)
             # Without a bonus, spare the backward pass through what is only logged.
-            (loss + self.ent_coef * bonus if self.ent_coef > 0 else loss).backward()
+            objective = loss + self.ent_coef * bonus if self.ent_coef > 0 else loss
+            if objective.requires_grad:  # not where the policy is frozen
+                objective.backward()
             policy_loss += loss.item()
             mean_entropy -= bonus.item() * n_episodes / len(weights)
         if self.baseline == "optimal":
@@ -503,7 +508,8 @@ class REINFORCE(OnPolicyAlgorithm):
             for part in buffer.get(self.batch_size):
                 values = self.policy.predict_values(part.observations).flatten()
                 loss = F.mse_loss(values, expected[part.steps], reduction="sum") / len(targets)
-                (self.vf_coef * loss).backward(inputs=fitted)
+                if loss.requires_grad:  # not where the value network is frozen
+                    (self.vf_coef * loss).backward(inputs=fitted)
                 value_loss += loss.item()
             self._step()
         self.logger.record("train/value_loss", value_loss)
@@ -515,8 +521,8 @@ class REINFORCE(OnPolicyAlgorithm):
         :raises ValueError: if it is not finite; no step is taken then
         """
         if self.max_grad_norm is None:  # spare what clipping to infinity would multiply by 1
-            gradients = [parameter.grad for parameter in self.policy.parameters() if parameter.grad is not None]
-            grad_norm = th.stack([gradient.norm() for gradient in gradients]).norm().item()
+            norms = [parameter.grad.norm() for parameter in self.policy.parameters() if parameter.grad is not None]
+            grad_norm = th.stack(norms).norm().item() if norms else 0.0
         else:
             grad_norm = th.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm).item()
         if not np.isfinite(grad_norm):

@@ -60,7 +60,7 @@ def _offer_hyperparameters(manager_class: Any, package: Path) -> None:
         return
     # Within RL Zoo's package or, in a checkout of it, beside the package.
     ours = {str(folder / "hyperparams/reinforce.yml"): "reinforce.yml" for folder in (package, package.parent)}
-    ours["reinforce_textbook.yml"] = "reinforce_textbook.yml"
+    ours |= {name: name for name in ("reinforce.yml", "reinforce_textbook.yml")}
 
     def read_offered_hyperparameters(manager: Any) -> Any:
         if manager.config in ours and not Path(manager.config).is_file():
@@ -116,6 +116,8 @@ def _check(command: str) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("command", help=argparse.SUPPRESS)
+    if command.startswith("-") and command not in ("-h", "--help"):
+        parser.error(f"the command comes before its flags, but the first word is {command!r}")
     parser.parse_args([command])
     if command not in _COMMANDS:
         closest = difflib.get_close_matches(command, _COMMANDS, n=1)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch as th
-from envs import FLAT_SPACES, BanditEnv, vectorized
+from envs import FLAT_SPACES, BanditEnv, scripted, vectorized
 from gymnasium import spaces
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import FlattenExtractor, MlpExtractor
@@ -309,9 +309,9 @@ class OwnFeatures(MlpPolicy):
         return super().extract_features(1000 * obs, features_extractor)
 
 
-def hooked(policy: ActorCriticPolicy) -> ActorCriticPolicy:
+def hooked(policy: ActorCriticPolicy, name: str) -> ActorCriticPolicy:
     """It only looks, at what numpy would not show it."""
-    policy.mlp_extractor.policy_net[0].register_forward_hook(lambda module, args, output: None)
+    policy.get_submodule(name).register_forward_hook(lambda module, args, output: None)
     return policy
 
 
@@ -343,7 +343,10 @@ CIRCUMVENTED: dict[str, Callable[[], ActorCriticPolicy]] = {
     "_get_action_dist_from_latent": lambda: make_policy(policy_class=OwnDistribution),
     "get_distribution": lambda: make_policy(policy_class=OwnGetDistribution),
     "extract_features": lambda: make_policy(policy_class=OwnFeatures),
-    "hook": lambda: hooked(make_policy()),
+    "hook of a layer": lambda: hooked(make_policy(), "mlp_extractor.policy_net.0"),
+    "hook of the layers": lambda: hooked(make_policy(), "mlp_extractor.policy_net"),
+    "hook of the features": lambda: hooked(make_policy(), "features_extractor"),
+    "hook of one feature": lambda: hooked(make_policy(spaces.Dict(box=BOX)), "features_extractor.extractors.box"),
     "float64": lambda: make_policy().double(),
     "another device": lambda: make_policy().to("meta"),
 }
@@ -361,6 +364,16 @@ def test_an_image_that_is_not_normalised_is_a_box() -> None:
     actor = mlp_actor(policy)
     assert actor is not None
     assert agrees(actor, policy, drawn(IMAGE))
+
+
+def test_the_actors_are_compared_as_they_act() -> None:
+    """In evaluation mode, where this activation is not random, also when learning goes on after an update."""
+    env = scripted([3], [3])  # of which one begins with observations other than 0
+    model = REINFORCE("MlpPolicy", env, n_episodes=2, policy_kwargs={"activation_fn": nn.RReLU}, seed=0)
+    for _ in range(2):
+        model.policy.set_training_mode(True)
+        model.learn(1, reset_num_timesteps=False)
+        assert model._use_mlp_actor
 
 
 def test_separate_features_extractors_are_no_obstacle() -> None:

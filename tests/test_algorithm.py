@@ -604,6 +604,33 @@ def test_bootstrapping_is_off_by_default() -> None:
     assert make_model(scripted([3])).bootstrap_truncated is False
 
 
+@pytest.mark.parametrize("max_grad_norm", [None, 1.0])
+@pytest.mark.parametrize("frozen", ["value", "policy", "both"])
+def test_what_is_frozen_stays_and_the_rest_learns(frozen: str, max_grad_norm: float | None) -> None:
+    """A critic trained before can be the baseline as it is, and beside a policy that is held the critic learns alone."""
+    model = make_model(scripted([3, 5]), n_episodes=4, baseline="value", ent_coef=0.1, max_grad_norm=max_grad_norm)
+    parts = {
+        "policy": [*model.policy.mlp_extractor.policy_net.parameters(), *model.policy.action_net.parameters()],
+        "value": [*model.policy.mlp_extractor.value_net.parameters(), *model.policy.value_net.parameters()],
+    }
+    held = {name: frozen in (name, "both") for name in parts}
+    before = {name: [p.detach().clone() for p in part] for name, part in parts.items()}
+    for name, part in parts.items():
+        for parameter in part:
+            parameter.requires_grad_(not held[name])
+    model.learn(1)
+    for name, part in parts.items():
+        assert all(th.equal(p, old) == held[name] for p, old in zip(part, before[name], strict=True))
+
+
+def test_a_number_of_trajectories_set_later_is_checked() -> None:
+    """As a callback may do, before anything is collected."""
+    model = make_model(scripted([3]), baseline="leave_one_out")
+    model.n_episodes = 1
+    with pytest.raises(ValueError, match=r"`n_episodes` must be at least 2, .* with `baseline='leave_one_out'`, but it is 1"):
+        model.learn(1)
+
+
 # --- learning ------------------------------------------------------------------------------------------------------------
 
 

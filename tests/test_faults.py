@@ -101,6 +101,24 @@ def test_a_faulty_environment_is_named_and_nothing_is_learned_from_it(
     assert_learns(model)
 
 
+@pytest.mark.parametrize("activation_fn", [nn.Tanh, OwnTanh], ids=["numpy", "policy"])
+def test_an_environment_that_was_mended_is_reset(activation_fn: type[nn.Module]) -> None:
+    """Its last observation, still NaN, is not looked at again."""
+
+    class Breaks(ScriptedEnv):
+        broken = True
+
+        def _observation(self) -> np.ndarray:
+            return super()._observation() * (np.nan if self.broken and (self.episode, self.t) >= (0, 2) else 1)
+
+    env = Breaks([5])
+    model = make_model(vectorized(env), policy_kwargs={"activation_fn": activation_fn})
+    with pytest.raises(ValueError, match="Environment 0: observation at step 2 of the rollout"):
+        model.learn(1)
+    env.broken = False
+    assert_learns(model)
+
+
 def test_an_error_of_the_policy_is_not_the_environments() -> None:
     """Where the observation is finite, what the policy raises goes through as it is."""
 

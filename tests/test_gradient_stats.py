@@ -46,6 +46,27 @@ def test_variance_and_signal_are_unbiased():
         assert abs(sample.mean() - exact) < 4 * sample.std() / np.sqrt(len(sample))
 
 
+@pytest.mark.parametrize("other", ["Acrobot-v1", "CartPole-v1"])
+def test_a_callback_begins_anew_with_another_model(other):
+    """Of another size, or of the same, where what is known of the first would pass for the second's."""
+    used, new = GradientStatsCallback(), GradientStatsCallback()
+    REINFORCE("MlpPolicy", "CartPole-v1", n_episodes=4, seed=0).learn(200, callback=used)
+    for callback in (used, new):
+        REINFORCE("MlpPolicy", other, n_episodes=4, horizon=10, seed=1).learn(200, callback=callback)
+    np.testing.assert_array_equal(used._averages, new._averages)
+    assert (used._sum, used._sum_of_squares) == (new._sum, new._sum_of_squares)
+    assert th.equal(used._scores, new._scores)
+
+
+def test_a_callback_goes_on_with_its_model():
+    """Learning on, it compares the second batch with the first."""
+    model, callback = REINFORCE("MlpPolicy", "CartPole-v1", n_episodes=4, seed=0), GradientStatsCallback()
+    model.learn(1, callback=callback)
+    assert callback._sum_of_squares == 0
+    model.learn(1, callback=callback, reset_num_timesteps=False)
+    assert callback._sum_of_squares > 0
+
+
 def test_the_noise_scale_is_the_ratio_of_the_averages():
     """Without smoothing, that of the batch; with it, averages of numerator and denominator, not of the ratio."""
     model = make_model(make_vec_env(TabularMDP, n_envs=4, seed=2), n_episodes=4)
@@ -146,7 +167,8 @@ def test_the_number_of_episodes_follows_the_noise_scale_within_bounds():
         ({"smoothing": 1.0}, r"`smoothing` must be in \[0, 1\), but it is 1.0"),
         ({"z_threshold": 0.0}, "`z_threshold` must be above 0, but it is 0.0"),
         ({"min_episodes": 1}, "`min_episodes` must be at least 2"),
-        ({"min_episodes": 9, "max_episodes": 8}, "at most `max_episodes`, but they are 9 and 8"),
+        ({"min_episodes": 9, "max_episodes": 8}, "at most `max_episodes`, a finite number, but they are 9 and 8"),
+        ({"max_episodes": float("inf")}, "a finite number, but they are 2 and inf"),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):

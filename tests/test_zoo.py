@@ -136,6 +136,12 @@ def test_the_textbook_file_is_known_by_its_name(tmp_path: Path, monkeypatch: pyt
     assert trained(tmp_path / "theirs").n_episodes == 3
 
 
+def test_our_files_are_known_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run("train", *QUICK, "--conf-file", "reinforce.yml", "-f", "logs")
+    assert trained(tmp_path / "logs").n_episodes == 4
+
+
 def test_conf_file_comes_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A --conf-file of the user is used, also where an abbreviation names it; one that is missing is an error."""
     file = tmp_path / "mine.yml"
@@ -270,6 +276,13 @@ def test_mistyped_command(capsys: pytest.CaptureFixture[str]) -> None:
         run("trian", "--env", "CartPole-v1")
     assert end.value.code == 2
     assert "there is no command 'trian', maybe you meant 'train'?" in capsys.readouterr().err
+
+
+def test_flags_before_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        run("--algo", "ppo", "train")
+    assert end.value.code == 2
+    assert "the command comes before its flags, but the first word is '--algo'" in capsys.readouterr().err
 
 
 def test_mistyped_algorithm(capsys: pytest.CaptureFixture[str]) -> None:
