@@ -89,7 +89,7 @@ def number(value: float) -> str:
 
 
 def steps_of(steps: float) -> str:
-    return f"{steps / 1e6:.3g}M" if steps >= 999_999 else f"{steps / 1e3:.0f}k"
+    return f"{steps / 1e6:.3g}M" if steps >= 999_500 else f"{steps / 1e3:.0f}k"
 
 
 def results_table(rows: pd.DataFrame, quoted: pd.DataFrame) -> str:
