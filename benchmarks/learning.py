@@ -54,7 +54,8 @@ REPORTED = [
     (["a2c"], MUJOCO[2:], 1),
     (["reinforce_textbook"], CLASSIC[:1], 5),
     (["reinforce", *OTHERS[:3]], ["Pendulum-v1"], 1),
-    (OTHERS[:3], ["LunarLander-v3"], 1),
+    (["a2c", "trpo"], ["LunarLander-v3"], 3),
+    (["ppo"], ["LunarLander-v3"], 1),
     (["reinforce"], ["LunarLanderContinuous-v3", "MountainCar-v0"], 1),
 ]
 #: What tells runs apart. A budget of 0 steps leaves the number to the hyperparameters.
