@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch as th
-from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback, ProgressBarCallback
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ class GradientStatsCallback(BaseCallback):
             raise ValueError(f"`z_threshold` must be above 0, but it is {z_threshold!r}.")
         self.smoothing = smoothing
         self.z_threshold = z_threshold
-        self._measured: BaseAlgorithm | None = None
+        self._measured: REINFORCE | None = None
         self._forget()
 
     def _forget(self) -> None:
