@@ -121,7 +121,7 @@ class REINFORCE(OnPolicyAlgorithm):
         n_critic_updates: int = 5,
         bootstrap_truncated: bool = False,
         n_epochs: int = 1,
-        min_effective_share: float = 0.5,
+        min_effective_share: float = 0.75,
         use_sde: bool = False,
         sde_sample_freq: int = -1,
         rollout_buffer_class: type[RolloutBuffer] | None = None,

@@ -36,9 +36,10 @@ def sample(trial: optuna.Trial, n_actions: int, n_envs: int, additional_args: di
     params: dict[str, Any] = {
         "learning_rate": trial.suggest_float("learning_rate", 1e-4, 5e-2, log=True),
         "linear_schedule": trial.suggest_categorical("linear_schedule", [False, True]),
-        "one_minus_gamma": trial.suggest_float("one_minus_gamma", 1e-4, 0.1, log=True),
+        "one_minus_gamma": trial.suggest_float("one_minus_gamma", 1e-4, 0.2, log=True),
         "n_episodes_pow": trial.suggest_int("n_episodes_pow", 1, 6),
-        "n_epochs": trial.suggest_int("n_epochs", 1, 4),
+        "n_epochs": trial.suggest_int("n_epochs", 1, 10),
+        "min_effective_share": trial.suggest_float("min_effective_share", 0.5, 0.95),  # without effect at one epoch
         "return_type": trial.suggest_categorical("return_type", RETURN_TYPES),
         "exact_discounting": trial.suggest_categorical("exact_discounting", [False, True]),
         "baseline": trial.suggest_categorical("baseline", _BASELINES),
@@ -46,7 +47,7 @@ def sample(trial: optuna.Trial, n_actions: int, n_envs: int, additional_args: di
         "ent_coef": trial.suggest_float("ent_coef", 1e-8, 0.1, log=True),
         "max_grad_norm": trial.suggest_categorical("max_grad_norm", [None, 0.5, 5.0, 50.0]),
         # Without effect but with baseline="value"; drawn always, since TPE models only what all trials share.
-        "n_critic_updates": trial.suggest_int("n_critic_updates", 1, 20, log=True),
+        "n_critic_updates": trial.suggest_int("n_critic_updates", 1, 40, log=True),
         "bootstrap_truncated": trial.suggest_categorical("bootstrap_truncated", [False, True]),
         "net_arch": trial.suggest_categorical("net_arch", list(_LAYERS)),
         "activation_fn": trial.suggest_categorical("activation_fn", list(_ACTIVATIONS)),
