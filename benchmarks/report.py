@@ -21,7 +21,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import yaml
-from learning import settings
+from learning import entry, settings
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 from records import RESULTS, show
 
@@ -33,6 +33,7 @@ LABELS = {"reinforce": "REINFORCE", "a2c": "A2C", "ppo": "PPO", "trpo": "TRPO", 
 COLOURS = {"reinforce": "#c1272d", "a2c": "#0072b2", "ppo": "#56b4e9", "trpo": "#009e73", "ars": "#e69f00"}
 #: The environment's own reward threshold, or what is good where it has none.
 SOLVED = {"Pendulum-v1": -200.0, "Walker2d-v5": 3000.0}
+FRAME_SKIP = "rl_zoo3.wrappers.FrameSkip"
 #: Seeds of the bootstraps, so that the same rows make the same report.
 SEED = 0
 REPETITIONS = 2000
@@ -92,9 +93,16 @@ def steps_of(steps: float) -> str:
     return f"{steps / 1e6:.3g}M" if steps >= 999_500 else f"{steps / 1e3:.0f}k"
 
 
+def held(algo: str, env_id: str) -> int:
+    """For how many steps of the environment RL Zoo's FrameSkip holds each action; 1 without it."""
+    wrappers = entry(algo, env_id)[1].get("env_wrapper") or []
+    named = [wrapper for wrapper in wrappers if isinstance(wrapper, dict)]
+    return next((each[FRAME_SKIP]["skip"] for each in named if FRAME_SKIP in each), 1)
+
+
 def results_table(rows: pd.DataFrame, quoted: pd.DataFrame) -> str:
     """Environment by algorithm: mean over seeds, its interval or, of five seeds or fewer, the returns themselves; number
-    of seeds and steps. Quoted where not run."""
+    of seeds and steps, and for how many an action is held. Quoted where not run."""
     algos = [algo for algo in LABELS if algo in {*rows["algo"], *quoted["algo"]}]
     lines = ["| | " + " | ".join(LABELS[algo] for algo in algos) + " |", "|---" * (len(algos) + 1) + "|"]
     for env_id in dict.fromkeys(rows["env"]):
@@ -108,6 +116,8 @@ def results_table(rows: pd.DataFrame, quoted: pd.DataFrame) -> str:
                 spread = f"{number(low)} to {number(high)}" if len(own) > 5 else ", ".join(map(number, sorted(returns)))
                 spread = f" ({spread})" if len(own) > 1 else ""
                 steps = steps_of(own["steps"].median())
+                skip = held(algo, env_id)
+                steps += f", held {skip}" if skip > 1 else ""
                 cells.append(f"**{number(returns.mean())}**{spread}, {len(own)} × {steps}")
             elif len(theirs):
                 row = theirs.iloc[0]

@@ -51,6 +51,12 @@ def test_what_was_run_is_never_replaced_by_what_was_quoted(report):
     assert line == "| CartPole-v1 | **450** (400, 500), 2 × 50k | **300** (300, 300), 2 × 50k | *2 ± 4, 6M* |"
 
 
+def test_the_table_says_where_actions_are_held(report):
+    """Else the settings that hold them would pass for the environment as it is."""
+    *_, line = report.results_table(rows("MountainCar-v0", reinforce=[-110, -108], a2c=[-120, -120]), QUOTED).splitlines()
+    assert line == "| MountainCar-v0 | **−109** (−110, −108), 2 × 50k, held 16 | **−120** (−120, −120), 2 × 50k |  |"
+
+
 def test_a_run_that_never_reached_the_threshold_counts_as_slow(report):
     """Else an algorithm would look the faster, the fewer of its runs succeed."""
     table = report.threshold_table(rows(reinforce=[500, 500, 500], a2c=[500, 100, 100]))
