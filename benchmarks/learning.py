@@ -46,6 +46,8 @@ VARIANTS = {"reinforce_textbook": ("reinforce", "reinforce_textbook.yml")}
 CLASSIC = ["CartPole-v1", "Acrobot-v1", "MountainCarContinuous-v0"]
 MUJOCO = ["InvertedPendulum-v5", "InvertedDoublePendulum-v5", "Hopper-v5", "Walker2d-v5", "HalfCheetah-v5", "Swimmer-v5"]
 OTHERS = ["a2c", "ppo", "trpo", "ars"]
+#: The return that counts as solved, where the environment names none.
+SOLVED = {"Pendulum-v1": -200.0, "Walker2d-v5": 3000.0}
 #: The runs of the README: algorithms, environments, number of seeds.
 REPORTED = [
     (["reinforce", *OTHERS], CLASSIC[:1], 10),
@@ -103,10 +105,15 @@ def printable(words: list[str]) -> str:
     return shlex.join(["sb3-reinforce", *words[3:at], *words[at + 2 :]])
 
 
+def threshold(env_id: str) -> float:
+    """The environment's own reward threshold, or what ``SOLVED`` says; infinity if there is none."""
+    reward_threshold = SOLVED.get(env_id, gym.spec(env_id).reward_threshold)
+    return np.inf if reward_threshold is None else reward_threshold
+
+
 def to_threshold(curve: pd.DataFrame, env_id: str) -> dict[str, float | None]:
     """When the mean of the last 20 training returns first reached the environment's threshold; None if never."""
-    threshold = gym.spec(env_id).reward_threshold
-    reached = curve[curve["return"].rolling(20).mean() >= (np.inf if threshold is None else threshold)]
+    reached = curve[curve["return"].rolling(20).mean() >= threshold(env_id)]
     return {f"{name}_to_threshold": reached[name].iloc[0] if len(reached) else None for name in ("steps", "seconds")}
 
 

@@ -4,7 +4,7 @@
 
 Aggregates over environments follow Agarwal et al. (2021) and come from rliable: interquartile means, performance profiles and
 probabilities of improvement, with stratified-bootstrap 95 % intervals. A score is a return on a scale of its
-environment, on which actions drawn at random have 0 and ``SOLVED`` has 1. Left out are runs that were given a number of
+environment, on which actions drawn at random have 0 and its threshold has 1. Left out are runs that were given a number of
 steps with ``-n``, and those whose hyperparameters are no longer in this project's file, or in that of the RL Zoo that is
 installed. Tables are written into README.md between markers, pictures into ``benchmarks/results/``.
 """
@@ -21,7 +21,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import yaml
-from learning import entry, settings
+from learning import entry, settings, threshold
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 from records import RESULTS, show
 
@@ -31,8 +31,6 @@ QUOTED = RESULTS.parent / "quoted.csv"
 #: In this order; a line here is all that another of RL Zoo's algorithms takes to appear.
 LABELS = {"reinforce": "REINFORCE", "a2c": "A2C", "ppo": "PPO", "trpo": "TRPO", "ars": "ARS"}
 COLOURS = {"reinforce": "#c1272d", "a2c": "#0072b2", "ppo": "#56b4e9", "trpo": "#009e73", "ars": "#e69f00"}
-#: The environment's own reward threshold, or what is good where it has none.
-SOLVED = {"Pendulum-v1": -200.0, "Walker2d-v5": 3000.0}
 FRAME_SKIP = "rl_zoo3.wrappers.FrameSkip"
 #: Seeds of the bootstraps, so that the same rows make the same report.
 SEED = 0
@@ -60,12 +58,6 @@ def interval(values: np.ndarray) -> tuple[float, float]:
     resampled = np.random.default_rng(SEED).choice(values, size=(REPETITIONS, len(values))).mean(1)
     low, high = np.percentile(resampled, [2.5, 97.5])
     return float(low), float(high)
-
-
-def solved(env_id: str) -> float:
-    threshold = SOLVED.get(env_id, gym.spec(env_id).reward_threshold)
-    assert threshold is not None, f"{env_id} has no reward threshold: give it one in SOLVED"
-    return threshold
 
 
 def random_return(env_id: str, n_episodes: int = 50) -> float:
@@ -135,7 +127,7 @@ def threshold_table(rows: pd.DataFrame) -> str:
         ours = rows[(rows["env"] == env_id) & (rows["algo"] == "reinforce")]["seconds_to_threshold"].fillna(np.inf).median()
         for algo in (algo for algo in LABELS if algo in set(rows["algo"])):
             own = rows[(rows["env"] == env_id) & (rows["algo"] == algo)]
-            if len(own) < 2 or gym.spec(env_id).reward_threshold is None:
+            if len(own) < 2 or np.isinf(threshold(env_id)):
                 continue
             # A run that never got there counts as infinitely slow.
             seconds, steps = (own[f"{name}_to_threshold"].fillna(np.inf).median() for name in ("seconds", "steps"))
@@ -159,7 +151,8 @@ def scores(rows: pd.DataFrame) -> dict[str, np.ndarray]:
     n_seeds = int(counts.min().min())
     found: dict[str, list[np.ndarray]] = {algo: [] for algo in LABELS if algo in counts.columns}
     for env_id in counts.index:
-        low, high = random_return(env_id), solved(env_id)
+        low, high = random_return(env_id), threshold(env_id)
+        assert np.isfinite(high), f"{env_id} has no reward threshold: give it one in SOLVED of learning.py"
         for algo, columns in found.items():
             own = rows[(rows["env"] == env_id) & (rows["algo"] == algo)].sort_values("seed")["return_mean"].to_numpy()
             columns.append((own[:n_seeds] - low) / (high - low))

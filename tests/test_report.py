@@ -1,6 +1,8 @@
 """The report says what the rows say, and no more."""
 
 import importlib
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +121,26 @@ def test_hyperparameters_of_an_older_version_come_before_the_default(report):
     assert learning.entry("a2c", "InvertedPendulum-v5")[0] == "default"
     for algo, env_id in (("a2c", "InvertedPendulum-v5"), ("a2c", "CartPole-v1"), ("reinforce", "Hopper-v5")):
         assert "-params" not in learning.command(algo, env_id, 0, 0, Path("logs"))
+
+
+def test_a_run_that_has_its_row_is_not_run_again(report, tmp_path):
+    """So that an interrupted sweep goes on where it stopped."""
+    out, logs = tmp_path / "rows.csv", tmp_path / "logs"
+    sweep = [sys.executable, str(BENCHMARKS / "learning.py"), "--env", "CartPole-v1", "-n", "200", "--jobs", "1"]
+    sweep += ["--out", str(out), "--logs", str(logs)]
+
+    def run(*flags):
+        return subprocess.run([*sweep, *flags], check=True, capture_output=True, text=True).stdout
+
+    assert "1 runs to do, 0 done before" in run("--seeds", "1")
+    (row,) = importlib.import_module("records").read(out)
+    assert row["command"].startswith("sb3-reinforce train --algo reinforce --env CartPole-v1 --seed 0 ")
+    assert row["n_episodes"] == 20 and 0 < row["return_mean"] <= 500
+    last = pd.read_csv(tmp_path / "rows_curves.csv").iloc[-1]
+    assert last["steps"] == row["steps"] >= 200 and last["seconds"] == row["seconds"]
+
+    assert "0 runs to do, 1 done before" in run("--seeds", "1")
+    assert len(pd.read_csv(out)) == 1
 
 
 def test_rows_of_other_columns_are_refused(report, tmp_path):
