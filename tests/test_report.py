@@ -135,9 +135,11 @@ def test_a_run_that_has_its_row_is_not_run_again(report, tmp_path):
     assert "1 runs to do, 0 done before" in run("--seeds", "1")
     (row,) = importlib.import_module("records").read(out)
     assert row["command"].startswith("sb3-reinforce train --algo reinforce --env CartPole-v1 --seed 0 ")
-    assert row["n_episodes"] == 20 and 0 < row["return_mean"] <= 500
+    assert row["n_episodes"] == 20
+    assert 0 < row["return_mean"] <= 500
     last = pd.read_csv(tmp_path / "rows_curves.csv").iloc[-1]
-    assert last["steps"] == row["steps"] >= 200 and last["seconds"] == row["seconds"]
+    assert last["steps"] == row["steps"] >= 200
+    assert last["seconds"] == row["seconds"]
 
     assert "0 runs to do, 1 done before" in run("--seeds", "1")
     assert len(pd.read_csv(out)) == 1
