@@ -126,13 +126,13 @@ def test_hyperparameters_of_an_older_version_come_before_the_default(report):
 def test_a_run_that_has_its_row_is_not_run_again(report, tmp_path):
     """So that an interrupted sweep goes on where it stopped."""
     out, logs = tmp_path / "rows.csv", tmp_path / "logs"
-    sweep = [sys.executable, str(BENCHMARKS / "learning.py"), "--env", "CartPole-v1", "-n", "200", "--jobs", "1"]
-    sweep += ["--out", str(out), "--logs", str(logs)]
+    sweep = [sys.executable, str(BENCHMARKS / "learning.py"), "--env", "CartPole-v1", "--seeds", "1", "-n", "200"]
+    sweep += ["--jobs", "1", "--out", str(out), "--logs", str(logs)]
 
-    def run(*flags):
-        return subprocess.run([*sweep, *flags], check=True, capture_output=True, text=True).stdout
+    def run():
+        return subprocess.run(sweep, check=True, capture_output=True, text=True).stdout
 
-    assert "1 runs to do, 0 done before" in run("--seeds", "1")
+    assert "1 runs to do, 0 done before" in run()
     (row,) = importlib.import_module("records").read(out)
     assert row["command"].startswith("sb3-reinforce train --algo reinforce --env CartPole-v1 --seed 0 ")
     assert row["n_episodes"] == 20
@@ -141,7 +141,7 @@ def test_a_run_that_has_its_row_is_not_run_again(report, tmp_path):
     assert last["steps"] == row["steps"] >= 200
     assert last["seconds"] == row["seconds"]
 
-    assert "0 runs to do, 1 done before" in run("--seeds", "1")
+    assert "0 runs to do, 1 done before" in run()
     assert len(pd.read_csv(out)) == 1
 
 
