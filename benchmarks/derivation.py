@@ -17,7 +17,8 @@ import torch as th
 from sb3_reinforce import REINFORCE
 from sb3_reinforce.baselines import leave_one_out
 from sb3_reinforce.estimator import likelihood_ratio_loss
-from sb3_reinforce.returns import likelihood_ratios, rewards_to_go, trajectory_returns
+from sb3_reinforce.ratios import likelihood_ratios
+from sb3_reinforce.returns import rewards_to_go, trajectory_returns
 
 HORIZON = 3
 #: P(s' | s, a): from the left state, "stay" mostly stays; from the right, "stay" pays and "move" leads back.

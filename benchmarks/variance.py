@@ -24,6 +24,9 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import Logger
 
 from sb3_reinforce import REINFORCE
+from sb3_reinforce.critic import fit
+from sb3_reinforce.evaluation import Evaluator
+from sb3_reinforce.weights import Family, targets
 
 ESTIMATORS = {
     "R(τ)": {},
@@ -101,10 +104,11 @@ def fit_value(model: REINFORCE, callback) -> None:
     model.n_episodes = 32
     for _ in range(10):
         model.collect_rollouts(model.env, callback, model.rollout_buffer, 0)
-        model.n_critic_updates = 100
         for group in model.policy.optimizer.param_groups:
             group["lr"] = 1e-2
-        model._fit_values(model._targets(model.rollout_buffer.step_rewards))
+        batch = model.rollout_buffer.batch()
+        expected = targets(batch.rewards, batch.lengths, Family(model.gamma, model.return_type))
+        fit(Evaluator(model.policy, batch, None), expected, 100, model.vf_coef, model.max_grad_norm)
 
 
 def gradients(model: REINFORCE, sizes: tuple[int, ...], n_batches: int) -> dict[tuple[str, int], np.ndarray]:

@@ -4,13 +4,14 @@ A baseline b is subtracted from a step's return before it multiplies ∇log π. 
 it does not depend on the step's action. Which ones qualify, and why, is the table of estimators in the README.
 """
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import numpy as np
 import torch as th
 
-from sb3_reinforce.returns import time_steps
+from sb3_reinforce.returns import rewards_to_go, time_steps, trajectory_returns
 
-#: What ``REINFORCE(baseline=...)`` takes.
-BASELINES = (None, "mean", "leave_one_out", "time_leave_one_out", "moving_average", "optimal", "value")
 #: Weight of the earlier batches in the moving average; Williams (1992) leaves the number open.
 MOVING_AVERAGE_DECAY = 0.9
 
@@ -86,3 +87,32 @@ def optimal(gradients: th.Tensor, scores: th.Tensor) -> th.Tensor:
     denominators = squares.sum(0) - squares
     informed = denominators > 1e-12 * squares.sum(0)
     return th.where(informed, numerators / denominators.where(informed, th.ones_like(denominators)), 0.0).to(gradients)
+
+
+class Baseline(NamedTuple):
+    """What a name of ``REINFORCE(baseline=...)`` stands for."""
+
+    of_batch: Callable[[np.ndarray, np.ndarray, float], np.ndarray] | None = None
+    """From rewards ``[M]``, lengths ``[m]`` and γ to the baseline of each step ``[M]``; None: it is not a number of the batch
+    (``None`` is 0, "moving_average" and "value" are of earlier batches, "optimal" is a vector)."""
+    compares: bool = False
+    """Whether a trajectory is compared with the others of its batch, so that there must be others."""
+    to_go_only: bool = False
+    """Whether it is for rewards-to-go only."""
+
+
+BASELINES = {
+    None: Baseline(),
+    "mean": Baseline(
+        lambda rewards, lengths, gamma: np.repeat(mean(trajectory_returns(rewards, lengths, gamma)), lengths), True
+    ),
+    "leave_one_out": Baseline(
+        lambda rewards, lengths, gamma: np.repeat(leave_one_out(trajectory_returns(rewards, lengths, gamma)), lengths), True
+    ),
+    "time_leave_one_out": Baseline(
+        lambda rewards, lengths, gamma: time_leave_one_out(rewards_to_go(rewards, lengths, gamma), lengths), True, True
+    ),
+    "moving_average": Baseline(),
+    "optimal": Baseline(compares=True),
+    "value": Baseline(),
+}

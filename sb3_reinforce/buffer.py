@@ -1,34 +1,20 @@
 """Storage for a batch of whole trajectories."""
 
 from collections.abc import Generator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import RolloutBuffer
-from stable_baselines3.common.type_aliases import PyTorchObs
 
+from sb3_reinforce.batch import Batch, EpisodicRolloutBufferSamples, Given, Observations
 from sb3_reinforce.returns import trajectory_returns
 
 try:
     import psutil
 except ImportError:  # as in SB3: without it, memory is not checked
     psutil = None  # type: ignore[assignment]
-
-#: An observation of all environments, or their storage: an array, or one for each key of a Dict space.
-Observations = np.ndarray | dict[str, np.ndarray]
-
-
-class EpisodicRolloutBufferSamples(NamedTuple):
-    """Consecutive steps of the flat, episode-major batch."""
-
-    observations: PyTorchObs
-    """float or as the space has it, ``[B, ...]``, or one tensor for each key."""
-    actions: th.Tensor
-    """As ``policy.evaluate_actions`` takes them: int64 ``[B]`` for Discrete, else float32 ``[B, action_dim]``."""
-    steps: slice
-    """Where in the batch of M steps these B are, to index what has one number a step."""
 
 
 class EpisodicRolloutBuffer(RolloutBuffer):
@@ -48,6 +34,8 @@ class EpisodicRolloutBuffer(RolloutBuffer):
     """
 
     observations: Observations  # type: ignore[assignment]
+    given: Given
+    """What else the policy was given at each step, by the name of its argument, ``[n_rows, n_envs, ...]``."""
     recorded: np.ndarray
     """Which steps belong to the batch, bool ``[n_rows, n_envs]``."""
     lengths: np.ndarray
@@ -95,6 +83,7 @@ class EpisodicRolloutBuffer(RolloutBuffer):
         self.rewards = np.zeros(rows, dtype=np.float32)
         self.episode_starts = np.zeros(rows, dtype=bool)
         self.recorded = np.zeros(rows, dtype=bool)
+        self.given = {}
         self._allocated = True
 
     def add(
@@ -106,6 +95,7 @@ class EpisodicRolloutBuffer(RolloutBuffer):
         value: th.Tensor | None = None,
         log_prob: th.Tensor | None = None,
         recorded: np.ndarray | bool = True,
+        **given: np.ndarray,
     ) -> None:
         """Store one step of all environments.
 
@@ -116,11 +106,13 @@ class EpisodicRolloutBuffer(RolloutBuffer):
         :param value: not stored; ``REINFORCE`` evaluates what it needs once, in ``train()``
         :param log_prob: not stored, likewise
         :param recorded: which environments' steps belong to the batch, bool ``[n_envs]``; True: all
+        :param given: what else the policy was given, by the name of its argument, ``[n_envs, ...]``
         :raises ValueError: if a stored reward or observation is not finite, or the machine's memory is exceeded;
             both are looked at only when storage has to grow
         """
         if self.pos == 0:
             self._make_room_for_fractions(obs)
+            self.given = {name: self._column(self.given.get(name), values) for name, values in given.items()}
         if self.pos == self.buffer_size:
             self._grow()
         if isinstance(self.observations, dict):
@@ -132,6 +124,8 @@ class EpisodicRolloutBuffer(RolloutBuffer):
         self.rewards[self.pos] = reward
         self.episode_starts[self.pos] = episode_start
         self.recorded[self.pos] = recorded
+        for name, values in given.items():
+            self.given[name][self.pos] = values
         self.pos += 1
 
     def _make_room_for_fractions(self, obs: Observations) -> None:
@@ -140,6 +134,12 @@ class EpisodicRolloutBuffer(RolloutBuffer):
             self.observations = {key: _like(stored, obs[key]) for key, stored in self.observations.items()}
         else:
             self.observations = _like(self.observations, obs)  # type: ignore[arg-type]
+
+    def _column(self, stored: np.ndarray | None, values: np.ndarray) -> np.ndarray:
+        """Storage for such values at each step: what there is, if they fit."""
+        shape = (self.buffer_size, *values.shape)
+        fits = stored is not None and (stored.shape, stored.dtype) == (shape, values.dtype)
+        return stored if fits else np.zeros(shape, values.dtype)  # type: ignore[return-value]
 
     def add_last_observations(self, observations: dict[int, Observations]) -> None:
         """Keep what was observed after the step just added, where that was the last of a trajectory cut there.
@@ -166,13 +166,15 @@ class EpisodicRolloutBuffer(RolloutBuffer):
         self.rewards = _doubled(self.rewards)
         self.episode_starts = _doubled(self.episode_starts)
         self.recorded = _doubled(self.recorded)
+        self.given = {name: _doubled(stored) for name, stored in self.given.items()}
         self.buffer_size *= 2
 
     @property
     def nbytes(self) -> int:
         """Size of the storage in bytes."""
         observations = self.observations.values() if isinstance(self.observations, dict) else [self.observations]
-        return sum(array.nbytes for array in (*observations, self.actions, self.rewards, self.episode_starts, self.recorded))
+        columns = (*observations, *self.given.values(), self.actions, self.rewards, self.episode_starts, self.recorded)
+        return sum(array.nbytes for array in columns)
 
     def _check_finite(self) -> None:
         """Raise if an environment has returned NaN or infinity since the last time this was asked.
@@ -217,39 +219,31 @@ class EpisodicRolloutBuffer(RolloutBuffer):
         """Number of rows that were collected."""
         return self.pos
 
+    def batch(self) -> Batch:
+        """The batch as it stands, for an update."""
+        discrete = isinstance(self.action_space, spaces.Discrete)
+        stored = self.observations
+        observations = {k: _rows(v) for k, v in stored.items()} if isinstance(stored, dict) else _rows(stored)
+        return Batch(
+            self.lengths,
+            self.step_rewards,
+            self.last_observations,
+            observations,
+            _rows(self.actions),
+            {name: _rows(values) for name, values in self.given.items()},
+            self._order,
+            discrete,
+            self.device,
+        )
+
     def get(  # type: ignore[override]
-        self, batch_size: int | None = None, within: slice | None = None
+        self, batch_size: int | None = None
     ) -> Generator[EpisodicRolloutBufferSamples, None, None]:
         """Yield the batch in parts, in order, each step once.
 
         :param batch_size: number of steps in each part but the last, at least 1; None: all in one
-        :param within: consecutive steps to yield, those of one trajectory say; None: all M
         """
-        first, last, _ = (within or slice(None)).indices(len(self._order))
-        batch_size = batch_size or last - first
-        for start in range(first, last, batch_size):
-            yield self._get_steps(slice(start, min(start + batch_size, last)))
-
-    def trajectories(self) -> list[slice]:
-        """Where in the batch of M steps each of the m trajectories is."""
-        lasts = np.cumsum(self.lengths)
-        return [slice(int(last - length), int(last)) for last, length in zip(lasts, self.lengths, strict=True)]
-
-    def _get_steps(self, steps: slice) -> EpisodicRolloutBufferSamples:
-        indices = self._order[steps]
-        observations: PyTorchObs
-        if isinstance(self.observations, dict):
-            observations = {
-                key: self.to_torch(_rows(stored)[indices], copy=False) for key, stored in self.observations.items()
-            }
-        else:
-            observations = self.to_torch(_rows(self.observations)[indices], copy=False)
-        actions = self.to_torch(_rows(self.actions)[indices], copy=False)
-        if isinstance(self.action_space, spaces.Discrete):
-            actions = actions.long()
-        else:
-            actions = actions.float().reshape(len(indices), self.action_dim)
-        return EpisodicRolloutBufferSamples(observations, actions, steps)
+        yield from self.batch().parts(batch_size)
 
 
 def raise_if_not_finite(columns: dict[str, np.ndarray], first_row: int) -> None:

@@ -1,14 +1,12 @@
 """Callbacks of SB3's kind: what a gradient estimate is worth, and how many trajectories it should be made of."""
 
 import warnings
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch as th
-from stable_baselines3.common.callbacks import BaseCallback, ProgressBarCallback
+from stable_baselines3.common.callbacks import BaseCallback
 
-if TYPE_CHECKING:
-    from sb3_reinforce.reinforce import REINFORCE
+from sb3_reinforce.reinforce import REINFORCE
 
 
 class GradientStatsCallback(BaseCallback):
@@ -38,7 +36,7 @@ class GradientStatsCallback(BaseCallback):
     :raises ValueError: if an argument is out of range; when training starts, if a batch is of fewer than 2 trajectories
     """
 
-    model: "REINFORCE"
+    model: REINFORCE
 
     def __init__(self, smoothing: float = 0.9, z_threshold: float = 4.0, verbose: int = 0):
         super().__init__(verbose)
@@ -150,11 +148,3 @@ class AdaptiveEpisodesCallback(GradientStatsCallback):
     def _on_rollout_end(self) -> None:
         super()._on_rollout_end()
         self.model.n_episodes = int(np.clip(self.noise_scale, self.min_episodes, self.max_episodes))
-
-
-class BoundedProgressBarCallback(ProgressBarCallback):
-    """SB3's progress bar, which stays at its end while the last batch overshoots ``total_timesteps``."""
-
-    def _on_step(self) -> bool:
-        self.pbar.update(min(self.training_env.num_envs, self.pbar.total - self.pbar.n))
-        return True

@@ -4,7 +4,6 @@ Each is a sum over steps divided by the number of trajectories m, so that the lo
 up to the loss of the whole, whatever the size of the parts.
 """
 
-import numpy as np
 import torch as th
 
 
@@ -41,16 +40,3 @@ def entropy_loss(log_probs: th.Tensor, entropy: th.Tensor | None, n_episodes: in
     :return: scalar tensor
     """
     return (log_probs if entropy is None else -entropy).sum() / n_episodes
-
-
-def normalized(weights: np.ndarray) -> np.ndarray:
-    r"""Weights shifted to mean 0 and scaled to standard deviation 1: a practical step size, not unbiased.
-
-    .. math:: (\psi - \mathrm{mean}\,\psi) / (\mathrm{std}\,\psi + 10^{-8})
-
-    The deviation is that of the population: of one step it is 0, where the sample's would not be a number.
-
-    :param weights: ψ of each step, float ``[M]``
-    :return: float64 ``[M]``
-    """
-    return (weights - weights.mean()) / (weights.std() + 1e-8)

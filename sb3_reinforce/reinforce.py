@@ -13,17 +13,18 @@ from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import explained_variance
 from stable_baselines3.common.vec_env import VecEnv
-from torch.nn import functional as F
 
-from sb3_reinforce import baselines
-from sb3_reinforce.actors import Actor, agrees, environment_actions, mlp_actor, overrides, policy_actor
-from sb3_reinforce.buffer import EpisodicRolloutBuffer, EpisodicRolloutBufferSamples, Observations
-from sb3_reinforce.callbacks import BoundedProgressBarCallback
-from sb3_reinforce.checks import check_arguments, check_combinations, require
-from sb3_reinforce.estimator import entropy_loss, likelihood_ratio_loss, normalized
+from sb3_reinforce import baselines, critic, gradients
+from sb3_reinforce.actors import Actor, agrees, environment_actions, mlp_actor, policy_actor
+from sb3_reinforce.arguments import check_arguments, require
+from sb3_reinforce.batch import Batch, Given, Observations
+from sb3_reinforce.buffer import EpisodicRolloutBuffer
+from sb3_reinforce.evaluation import Evaluator
 from sb3_reinforce.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
+from sb3_reinforce.progress import BoundedProgressBarCallback
 from sb3_reinforce.quota import EpisodeQuota
-from sb3_reinforce.returns import effective_sample_size, likelihood_ratios, rewards_to_go, time_steps, trajectory_returns
+from sb3_reinforce.ratios import effective_sample_size, likelihood_ratios
+from sb3_reinforce.weights import Family, targets, weights
 
 SelfREINFORCE = TypeVar("SelfREINFORCE", bound="REINFORCE")
 
@@ -176,10 +177,19 @@ class REINFORCE(OnPolicyAlgorithm):
             self._setup_model()
 
     def _setup_model(self) -> None:
-        check_arguments(self)
+        check_arguments(vars(self))
+        self._warn_of_shared_noise()
         if self.rollout_buffer_class is None:
             self.rollout_buffer_class = EpisodicRolloutBuffer
         super()._setup_model()
+
+    def _warn_of_shared_noise(self) -> None:
+        if self.use_sde and self.sde_sample_freq != 1:
+            warnings.warn(
+                "gSDE shares one noise matrix between steps, so the log-probability of a trajectory is not the sum over its "
+                "steps, and the gradient estimate is not exact. With `sde_sample_freq=1` the noise of each step is its own.",
+                stacklevel=4,
+            )
 
     def _setup_learn(
         self,
@@ -215,6 +225,10 @@ class REINFORCE(OnPolicyAlgorithm):
         """Made anew for each rollout, so that parameters that were replaced, not updated in place, are seen."""
         actor = mlp_actor(self.policy) if self._use_mlp_actor else None
         return actor or policy_actor(self.policy)
+
+    def _given(self, env: VecEnv) -> Given:
+        """What the policy is given at a step besides observations, by the name of its argument: here, nothing."""
+        return {}
 
     def collect_rollouts(
         self,
@@ -252,8 +266,7 @@ class REINFORCE(OnPolicyAlgorithm):
         callback.on_rollout_start()
 
         # After the callback, which may change the policy or the number of trajectories.
-        require(self.n_episodes >= 1, "`n_episodes` must be at least 1", self.n_episodes)
-        check_combinations(self)
+        check_arguments(vars(self))
         act = self._make_actor()
         bounded = environment_actions(self.policy)
         quota = EpisodeQuota(self.n_episodes, env.num_envs, self.horizon or max(self._total_timesteps, _ENDLESS))
@@ -262,8 +275,9 @@ class REINFORCE(OnPolicyAlgorithm):
             if self.use_sde and self.sde_sample_freq > 0 and n_steps % self.sde_sample_freq == 0:
                 self.policy.reset_noise(env.num_envs)
 
+            given = self._given(env)
             try:
-                actions = act(self._last_obs)  # type: ignore[arg-type]
+                actions = act(self._last_obs, episode_starts, **given)  # type: ignore[arg-type]
             except (ValueError, RuntimeError):  # what torch says of a distribution whose parameters are NaN
                 rollout_buffer.check_next_observation(self._last_obs)  # type: ignore[arg-type]
                 raise
@@ -277,7 +291,7 @@ class REINFORCE(OnPolicyAlgorithm):
                 return False
             n_steps += 1
 
-            rollout_buffer.add(self._last_obs, actions, rewards, episode_starts, recorded=quota.recording)  # type: ignore[arg-type]
+            rollout_buffer.add(self._last_obs, actions, rewards, episode_starts, recorded=quota.recording, **given)  # type: ignore[arg-type]
             self._last_obs = new_obs  # type: ignore[assignment]
             episode_starts = dones
 
@@ -316,159 +330,42 @@ class REINFORCE(OnPolicyAlgorithm):
 
         :raises ValueError: if the gradient is not finite; no step is taken with it
         """
-        buffer = self.rollout_buffer
-        rewards, baseline = self._rewards(), self._baseline()
+        batch, family = self.rollout_buffer.batch(), self._family()
+        evaluator = self._evaluator(batch)
+        rewards, learned = self._rewards(evaluator), self._learned(evaluator)
+        expected = targets(rewards, batch.lengths, family)
         if self.baseline == "value":
-            targets = self._targets(rewards)
-            if not np.isfinite(np.square(targets, dtype=np.float32).sum()):
-                raise ValueError("The returns are too large for a value network in float32; the parameters were not updated.")
-        log_probs = self._log_probs() if self.n_epochs > 1 else None
+            critic.check_targets(expected)
+        old_log_probs = evaluator.all_log_probs() if self.n_epochs > 1 else None
         ratios: np.ndarray | None = None
 
         # Switch to train mode (this affects batch norm / dropout)
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         for epoch in range(self.n_epochs):
-            if log_probs is not None and epoch > 0:
-                log_ratios = self._log_probs() - log_probs
+            if old_log_probs is not None and epoch > 0:
+                log_ratios = evaluator.all_log_probs() - old_log_probs
                 self.policy.set_training_mode(True)
-                effective = effective_sample_size(log_ratios, buffer.lengths)
+                effective = effective_sample_size(log_ratios, batch.lengths)
                 self.logger.record("train/effective_sample_size", effective)
-                if not effective >= self.min_effective_share * len(buffer.lengths):
+                if not effective >= self.min_effective_share * len(batch.lengths):
                     break
-                ratios = likelihood_ratios(log_ratios, buffer.lengths)
-            self._update_policy(self._weights(rewards, baseline, ratios))
-            self._n_updates += 1
+                ratios = likelihood_ratios(log_ratios, batch.lengths)
+            self._update_policy(evaluator, weights(rewards, batch.lengths, family, learned, ratios))
         if self.baseline == "value":
-            self.logger.record("train/explained_variance", explained_variance(baseline, targets))
-            self._fit_values(targets)
-        self._average_return = baselines.moving_average(self._average_return, buffer.returns)
+            self.logger.record("train/explained_variance", explained_variance(np.asarray(learned), expected))
+            if self.vf_coef > 0:
+                value_loss = critic.fit(evaluator, expected, self.n_critic_updates, self.vf_coef, self.max_grad_norm)
+                self.logger.record("train/value_loss", value_loss)
+        returns = self.rollout_buffer.returns
+        self._average_return = baselines.moving_average(self._average_return, returns)
 
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-        self.logger.record("train/n_episodes", len(buffer.lengths))
-        self.logger.record("train/return_mean", buffer.returns.mean())
-        self.logger.record("train/return_std", buffer.returns.std())
+        self.logger.record("train/n_episodes", len(returns))
+        self.logger.record("train/return_mean", returns.mean())
+        self.logger.record("train/return_std", returns.std())
         if hasattr(self.policy, "log_std"):
             self.logger.record("train/std", th.exp(self.policy.log_std).mean().item())
-
-    def _weights(self, rewards: np.ndarray, baseline: np.ndarray, ratios: np.ndarray | None = None) -> np.ndarray:
-        """ψ, what multiplies each ∇log π, float64 ``[M]``.
-
-        :param rewards: reward of each step, float ``[M]``
-        :param baseline: what is subtracted at each step, float ``[M]``
-        :param ratios: likelihood ratio of the trajectory up to each step, float ``[M]``; None: the batch is of this policy
-        """
-        lengths = self.rollout_buffer.lengths
-        if ratios is not None:
-            if self.return_type == "trajectory":
-                ratios = np.repeat(ratios[np.cumsum(lengths) - 1], lengths)
-            rewards, baseline = ratios * rewards, ratios * baseline
-        weights = self._targets(rewards) - baseline
-        if self.exact_discounting:
-            weights *= self.gamma ** time_steps(lengths)
-        return normalized(weights) if self.normalize_advantage else weights
-
-    def _targets(self, rewards: np.ndarray) -> np.ndarray:
-        """R(τ) or Gₜ, whichever ``return_type`` says, for each step, float64 ``[M]``."""
-        lengths = self.rollout_buffer.lengths
-        if self.return_type == "reward_to_go":
-            return rewards_to_go(rewards, lengths, self.gamma)
-        return np.repeat(trajectory_returns(rewards, lengths, self.gamma), lengths)
-
-    def _rewards(self) -> np.ndarray:
-        """Reward of each step, float ``[M]``; if asked, with γV(s_H) at the last one of each trajectory that was cut."""
-        if not self.bootstrap_truncated:
-            return self.rollout_buffer.step_rewards
-        rewards = self.rollout_buffer.step_rewards.astype(np.float64)
-        with th.no_grad():
-            for step, obs in self.rollout_buffer.last_observations.items():
-                rewards[step] += self.gamma * self.policy.predict_values(self.policy.obs_to_tensor(obs)[0]).item()
-        return rewards
-
-    def _baseline(self) -> np.ndarray:
-        """The baseline of each step, float ``[M]``; 0 for the optimal one, which is not a number but a vector."""
-        lengths, returns = self.rollout_buffer.lengths, self.rollout_buffer.returns
-        if self.baseline == "mean":
-            return np.repeat(baselines.mean(returns), lengths)
-        if self.baseline == "leave_one_out":
-            return np.repeat(baselines.leave_one_out(returns), lengths)
-        if self.baseline == "time_leave_one_out":
-            return baselines.time_leave_one_out(self._targets(self.rollout_buffer.step_rewards), lengths)
-        if self.baseline == "moving_average":
-            return np.full(lengths.sum(), self._average_return or 0.0)
-        if self.baseline == "value":
-            return self._predict_values()
-        return np.zeros(lengths.sum())
-
-    def _predict_values(self) -> np.ndarray:
-        """V(s) of each step by the value network as it is, float32 ``[M]``."""
-        with th.no_grad():
-            parts = [self.policy.predict_values(part.observations) for part in self.rollout_buffer.get(self.batch_size)]
-        return th.cat(parts).flatten().cpu().numpy()
-
-    def _log_probs(self) -> np.ndarray:
-        """log π of each action taken, by the policy as it is, float32 ``[M]``; leaves it in eval mode, that of the rollout."""
-        self.policy.set_training_mode(False)
-        with th.no_grad():
-            parts = [self._evaluate(part)[0] for part in self.rollout_buffer.get(self.batch_size)]
-        return th.cat(parts).cpu().numpy()
-
-    def _update_policy(self, weights: np.ndarray) -> None:
-        """One gradient step, accumulated over parts of ``batch_size`` steps.
-
-        :param weights: ψ of each step, float ``[M]``
-        """
-        buffer = self.rollout_buffer
-        psi = buffer.to_torch(weights.astype(np.float32))
-        n_episodes = len(buffer.lengths)
-        policy_loss, mean_entropy = 0.0, 0.0
-        self.policy.optimizer.zero_grad()
-        for part in buffer.get(self.batch_size):
-            log_probs, entropy = self._evaluate(part)
-            loss = likelihood_ratio_loss(log_probs, psi[part.steps], n_episodes)
-            bonus = entropy_loss(log_probs, entropy, n_episodes)
-            # Without a bonus, spare the backward pass through what is only logged.
-            objective = loss + self.ent_coef * bonus if self.ent_coef > 0 else loss
-            if objective.requires_grad:  # not where the policy is frozen
-                objective.backward()
-            policy_loss += loss.item()
-            mean_entropy -= bonus.item() * n_episodes / len(weights)
-        if self.baseline == "optimal":
-            self._subtract_optimal_baseline(weights)
-        grad_norm = self._step()
-
-        self.logger.record("train/policy_loss", policy_loss)
-        self.logger.record("train/entropy_loss", -mean_entropy)  # as in SB3, the mean over steps
-        self.logger.record("train/grad_norm", grad_norm)
-
-    def _subtract_optimal_baseline(self, weights: np.ndarray) -> None:
-        """Turn the accumulated gradient, of a loss and so of opposite sign, into that with the optimal baseline."""
-        gradients, scores = self._trajectory_gradients(weights)
-        correction = (baselines.optimal(gradients, scores) * scores).mean(0)
-        parameters = [parameter for parameter in self.policy.parameters() if parameter.requires_grad]
-        sizes = [parameter.numel() for parameter in parameters]
-        for parameter, part in zip(parameters, correction.split(sizes), strict=True):
-            if parameter.grad is not None:
-                parameter.grad += part.view_as(parameter)
-
-    def _trajectory_gradients(self, weights: np.ndarray) -> tuple[th.Tensor, th.Tensor]:
-        """Σ ψ ∇log π and Σ ∇log π of each trajectory by itself; ĝ is the mean of the former.
-
-        :param weights: ψ of each step, float ``[M]``
-        :return: two tensors ``[m, P]``, for all P parameters of the policy, 0 for those of the value network
-        """
-        buffer = self.rollout_buffer
-        psi = buffer.to_torch(weights.astype(np.float32))
-        parameters = [parameter for parameter in self.policy.parameters() if parameter.requires_grad]
-        sums = th.zeros(2, len(buffer.lengths), sum(p.numel() for p in parameters), device=self.device)
-        for i, trajectory in enumerate(buffer.trajectories()):
-            for part in buffer.get(self.batch_size, within=trajectory):
-                log_probs, _ = self._evaluate(part)
-                for k, weighted in enumerate(((log_probs * psi[part.steps]).sum(), log_probs.sum())):
-                    gradients = th.autograd.grad(weighted, parameters, retain_graph=k == 0, allow_unused=True)
-                    filled = [th.zeros_like(p) if g is None else g for p, g in zip(parameters, gradients, strict=True)]
-                    sums[k, i] += th.cat([gradient.flatten() for gradient in filled])
-        return sums[0], sums[1]
 
     def trajectory_estimates(self) -> tuple[th.Tensor, th.Tensor]:
         """The estimate that each trajectory of the batch makes alone, whose mean is ĝ, and its score.
@@ -477,59 +374,42 @@ class REINFORCE(OnPolicyAlgorithm):
 
         :return: estimates and scores Σ ∇log π, two tensors ``[m, P]``, for all P parameters of the policy
         """
-        estimates, scores = self._trajectory_gradients(self._weights(self._rewards(), self._baseline()))
+        batch = self.rollout_buffer.batch()
+        evaluator = self._evaluator(batch)
+        psi = weights(self._rewards(evaluator), batch.lengths, self._family(), self._learned(evaluator))
+        estimates, scores = gradients.trajectory_gradients(evaluator, psi)
         if self.baseline == "optimal":
             estimates = estimates - baselines.optimal(estimates, scores) * scores
         return estimates, scores
 
-    def _evaluate(self, part: EpisodicRolloutBufferSamples) -> tuple[th.Tensor, th.Tensor | None]:
-        """log π of each action taken and the policy's entropy there, float ``[B]``, without V where that can be spared."""
-        if overrides(self.policy, "evaluate_actions", "get_distribution", "extract_features"):
-            _, log_probs, entropy = self.policy.evaluate_actions(part.observations, part.actions)
-            return log_probs, entropy
-        distribution = self.policy.get_distribution(part.observations)
-        return distribution.log_prob(part.actions), distribution.entropy()
+    def _family(self) -> Family:
+        return Family(self.gamma, self.return_type, self.exact_discounting, self.baseline, self.normalize_advantage)
 
-    def _fit_values(self, targets: np.ndarray) -> None:
-        """Gradient steps of the value network towards the targets of this batch, for the batches to come.
+    def _evaluator(self, batch: Batch) -> Evaluator:
+        return Evaluator(self.policy, batch, self.batch_size)
 
-        :param targets: what the values predict, float ``[M]``
-        """
-        if self.vf_coef == 0:
-            return
-        buffer = self.rollout_buffer
-        expected = buffer.to_torch(targets.astype(np.float32))
-        # Not what the policy shares: so many steps would move it as far as its own step does.
-        shared = set(self.policy.features_extractor.parameters()) if self.policy.share_features_extractor else set()
-        fitted = [p for p in self.policy.parameters() if p.requires_grad and p not in shared]
-        for _ in range(self.n_critic_updates):
-            value_loss = 0.0
-            self.policy.optimizer.zero_grad()
-            for part in buffer.get(self.batch_size):
-                values = self.policy.predict_values(part.observations).flatten()
-                loss = F.mse_loss(values, expected[part.steps], reduction="sum") / len(targets)
-                if loss.requires_grad:  # not where the value network is frozen
-                    (self.vf_coef * loss).backward(inputs=fitted)
-                value_loss += loss.item()
-            self._step()
-        self.logger.record("train/value_loss", value_loss)
+    def _rewards(self, evaluator: Evaluator) -> np.ndarray:
+        """Reward of each step, float ``[M]``; if asked, with γV(s_H) at the last one of each trajectory that was cut."""
+        rewards = evaluator.batch.rewards
+        return critic.bootstrapped(rewards, evaluator, self.gamma) if self.bootstrap_truncated else rewards
 
-    def _step(self) -> float:
-        """Step the optimizer along the accumulated gradient, clipped if asked.
+    def _learned(self, evaluator: Evaluator) -> np.ndarray | float:
+        """What earlier batches have taught of each step: V, float ``[M]``, the average return, or 0."""
+        if self.baseline == "value":
+            return evaluator.all_values()
+        return (self._average_return or 0.0) if self.baseline == "moving_average" else 0.0
 
-        :return: norm of the gradient before clipping
-        :raises ValueError: if it is not finite; no step is taken then
-        """
-        if self.max_grad_norm is None:  # spare what clipping to infinity would multiply by 1
-            norms = [parameter.grad.norm() for parameter in self.policy.parameters() if parameter.grad is not None]
-            grad_norm = th.stack(norms).norm().item() if norms else 0.0
-        else:
-            grad_norm = th.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm).item()
-        if not np.isfinite(grad_norm):
-            self.policy.optimizer.zero_grad()
-            raise ValueError(f"The gradient is not finite (norm {grad_norm}); no step was taken with it.")
-        self.policy.optimizer.step()
-        return grad_norm
+    def _update_policy(self, evaluator: Evaluator, psi: np.ndarray) -> None:
+        """One gradient step of the policy with the weights ψ, float ``[M]``."""
+        surrogate = gradients.accumulate(evaluator, psi, self.ent_coef)
+        if self.baseline == "optimal":
+            gradients.subtract_optimal_baseline(evaluator, psi)
+        grad_norm = gradients.step(self.policy, self.max_grad_norm)
+        self._n_updates += 1
+
+        self.logger.record("train/policy_loss", surrogate.policy_loss)
+        self.logger.record("train/entropy_loss", -surrogate.entropy)  # as in SB3, the mean over steps
+        self.logger.record("train/grad_norm", grad_norm)
 
     def _init_callback(self, callback: MaybeCallback, progress_bar: bool = False) -> BaseCallback:
         if progress_bar:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from sb3_reinforce.checks import RETURN_TYPES
+from sb3_reinforce.arguments import RETURN_TYPES
 
 if TYPE_CHECKING:  # importing Optuna is left to RL Zoo
     import optuna

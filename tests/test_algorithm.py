@@ -32,8 +32,8 @@ from stable_baselines3.common.vec_env import (
 )
 from torch import nn
 
-from sb3_reinforce import REINFORCE, CnnPolicy, MlpPolicy, MultiInputPolicy
-from sb3_reinforce import reinforce as reinforce_module
+from sb3_reinforce import REINFORCE, CnnPolicy, MlpPolicy, MultiInputPolicy, critic, gradients
+from sb3_reinforce.evaluation import Evaluator
 
 BOX = spaces.Box(-1, 1, (2,), np.float32)
 IMAGE = spaces.Box(0, 255, (36, 36, 3), np.uint8)  # the least that SB3's NatureCNN takes
@@ -569,13 +569,13 @@ def test_weights_are_what_a_hand_computes(
     Environment 0 has a time limit of 3, environment 1 terminates after 5 steps.
     """
     psi: list[np.ndarray] = []
-    original = reinforce_module.likelihood_ratio_loss
+    original = gradients.likelihood_ratio_loss
 
     def spied(log_probs: th.Tensor, weights: th.Tensor, n_episodes: int) -> th.Tensor:
         psi.append(weights.numpy())
         return original(log_probs, weights, n_episodes)
 
-    monkeypatch.setattr(reinforce_module, "likelihood_ratio_loss", spied)
+    monkeypatch.setattr(gradients, "likelihood_ratio_loss", spied)
     gamma = 0.9
     env = wrap(ScriptedEnv([3], 0, truncated=True), ScriptedEnv([5], 1))
     options = {"horizon": horizon, "gamma": gamma, "return_type": return_type, "bootstrap_truncated": bootstrap}
@@ -763,7 +763,7 @@ def test_the_value_fit_leaves_the_policy_alone() -> None:
     env = SpacesEnv(IMAGE, ACTION_SPACES["discrete"], length=3)
     model = REINFORCE("CnnPolicy", env, n_episodes=2, baseline="value", policy_kwargs=SMALL, seed=0, device="cpu").learn(1)
     before = stored(model)
-    model._fit_values(np.full(6, 100.0))
+    critic.fit(Evaluator(model.policy, model.rollout_buffer.batch(), None), np.full(6, 100.0), 5, 0.5, None)
     fitted = changed(model, before)
     assert fitted
     assert all(name.startswith(("value_net", "mlp_extractor.value_net")) for name in fitted)

@@ -93,7 +93,7 @@ def test_trajectories_are_laid_end_to_end(buffer_size: int) -> None:
     assert buffer.returns.tolist() == [0 + 10 + 20, 30 + 40 + 50, 1 + 11, 31 + 41]
     assert buffer.returns.dtype == np.float64
     assert buffer.step_rewards.tolist() == [0, 10, 20, 30, 40, 50, 1, 11, 31, 41]
-    assert buffer.trajectories() == [slice(0, 3), slice(3, 6), slice(6, 8), slice(8, 10)]
+    assert buffer.batch().trajectories() == [slice(0, 3), slice(3, 6), slice(6, 8), slice(8, 10)]
     assert buffer.size() == 6  # rows, whatever the storage
 
 

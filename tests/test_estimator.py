@@ -19,7 +19,8 @@ from oracle import (
 )
 from stable_baselines3.common.env_util import make_vec_env
 
-from sb3_reinforce.estimator import entropy_loss, likelihood_ratio_loss, normalized
+from sb3_reinforce.estimator import entropy_loss, likelihood_ratio_loss
+from sb3_reinforce.weights import normalized
 
 ROUNDING = 2e-6  # of float32 parameters, gradients and updates around 1
 

@@ -111,7 +111,7 @@ def test_the_level_of_the_score_test_is_as_stated():
 def first_finished(model: REINFORCE) -> None:
     """Keep the 4 of 16 trajectories that finish first, as a biased collector would."""
     buffer = model.rollout_buffer
-    trajectory_slices = buffer.trajectories()
+    trajectory_slices = buffer.batch().trajectories()
     last_rows = [buffer._order[each.stop - 1] // buffer.n_envs for each in trajectory_slices]
     kept = np.argsort(last_rows, kind="stable")[:4]
     steps = np.concatenate([buffer._order[trajectory_slices[i]] for i in kept])

@@ -1,14 +1,4 @@
-"""Choosing actions during a rollout, at the least cost.
-
-REINFORCE needs from a rollout no more than a ~ π(·|s): no value and no log-probability. An *actor* is a function from
-the observations of all environments to one sampled action each. ``policy_actor`` asks the policy itself and works
-for every policy. ``mlp_actor`` evaluates a small network with numpy, on views of the policy's own parameters, which
-takes a tenth of the time; it exists for the policies that SB3 builds from linear layers and activations alone.
-Both draw from ``policy.get_distribution(obs)``; ``agrees`` checks that on real observations.
-
-Random numbers come from torch's generator, which SB3 seeds: at each draw in the one, in the other by way of a numpy
-generator of its own that torch seeds, so that an environment that seeds numpy's global one does not fix the actions.
-"""
+"""A small network in numpy, on the policy's own parameters."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -21,63 +11,18 @@ from stable_baselines3.common.distributions import (
     BernoulliDistribution,
     CategoricalDistribution,
     DiagGaussianDistribution,
-    Distribution,
     MultiCategoricalDistribution,
 )
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor, MlpExtractor
-from stable_baselines3.common.utils import obs_as_tensor
 from torch import nn
 
-from sb3_reinforce.buffer import Observations
+from sb3_reinforce.actors.policy import overrides
+from sb3_reinforce.batch import Observations
 
-#: From the observations of all environments to one action each, ``[n_envs, ...]``, as the policy samples it.
-Actor = Callable[[Observations], np.ndarray]
 _Encoder = Callable[[Any], np.ndarray]
 _ArrayFunction = Callable[[np.ndarray], np.ndarray]
-
-
-def policy_actor(policy: ActorCriticPolicy) -> Actor:
-    """Sample from the policy itself, without its value or log-probability where its class allows that.
-
-    :param policy: any actor-critic policy; one that overrides what leads to its distribution acts through ``forward``,
-        as in SB3
-    """
-    overridden = overrides(policy, "forward", "get_distribution", "extract_features")
-
-    def act(obs: Observations) -> np.ndarray:
-        # Not in inference mode, whose tensors a module could not keep for the update.
-        with th.no_grad():
-            tensor = obs_as_tensor(obs, policy.device)
-            actions = policy(tensor)[0] if overridden else policy.get_distribution(tensor).get_actions()
-        return actions.cpu().numpy().reshape(-1, *policy.action_space.shape)  # type: ignore[misc]
-
-    return act
-
-
-def environment_actions(policy: ActorCriticPolicy) -> _ArrayFunction:
-    """From actions as the policy samples them to actions as the environment takes them.
-
-    Box: scaled to the bounds where the policy squashes its output, clipped to them elsewhere. Discrete spaces that
-    do not start at 0: shifted.
-    """
-    space = policy.action_space
-    if isinstance(space, spaces.Box):
-        if policy.squash_output:
-            return policy.unscale_action
-        low, high = space.low, space.high
-        return lambda actions: actions.clip(low, high)  # in half the time of np.clip
-    start = getattr(space, "start", 0)
-    if np.any(start):
-        return lambda actions: actions + start
-    return _identity
-
-
-def overrides(policy: ActorCriticPolicy, *names: str) -> bool:
-    """Whether the policy's class, or that of what ``torch.compile`` wraps, has its own method of any of these names."""
-    policy_class = type(getattr(policy, "_orig_mod", policy))
-    return any(getattr(policy_class, name) is not getattr(ActorCriticPolicy, name) for name in names)
 
 
 class MlpActor:
@@ -89,13 +34,13 @@ class MlpActor:
     :param sample: from the last layer's outputs to actions ``[n_envs, ...]``
     """
 
-    def __init__(self, encode: _Encoder, layers: list[_ArrayFunction], sample: _ArrayFunction):
+    def __init__(self, encode: _Encoder, layers: list[_ArrayFunction], sample: Callable[..., np.ndarray]):
         self._encode = encode
         self._layers = layers
         self._sample = sample
 
-    def __call__(self, obs: Observations) -> np.ndarray:
-        return self._sample(self.outputs(obs))
+    def __call__(self, obs: Observations, episode_starts: np.ndarray | None = None, **given: np.ndarray) -> np.ndarray:
+        return self._sample(self.outputs(obs), **given)
 
     def outputs(self, obs: Observations) -> np.ndarray:
         """Logits or means, float32 ``[n_envs, n_outputs]``, valid until the next call."""
@@ -121,24 +66,6 @@ def mlp_actor(policy: ActorCriticPolicy, generator: np.random.Generator | None =
     if encode is None or layers is None or sample is None:
         return None
     return MlpActor(encode, layers, sample)
-
-
-def agrees(actor: MlpActor, policy: ActorCriticPolicy, obs: Observations) -> bool:
-    """Whether actor and policy have the same distribution at these observations, to the rounding of float32."""
-    with th.inference_mode():
-        expected = _parameters(policy.get_distribution(obs_as_tensor(obs, policy.device)))
-        log_std = [policy.log_std] if isinstance(policy.action_dist, DiagGaussianDistribution) else []
-        actual = _parameters(policy.action_dist.proba_distribution(th.as_tensor(actor.outputs(obs)), *log_std))
-    return all(
-        e.shape == a.shape and th.allclose(e, a, rtol=1e-4, atol=1e-5, equal_nan=True)
-        for e, a in zip(expected, actual, strict=True)
-    )
-
-
-def _parameters(distribution: Distribution) -> list[th.Tensor]:
-    parts: Any = distribution.distribution
-    parts = parts if isinstance(parts, list) else [parts]
-    return [p for part in parts for p in ((part.mean, part.stddev) if hasattr(part, "loc") else (part.logits,))]
 
 
 def _encoder(policy: ActorCriticPolicy) -> _Encoder | None:

@@ -1,0 +1,75 @@
+"""The rules of ``REINFORCE``'s arguments: their ranges, and what is undefined together."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from sb3_reinforce.baselines import BASELINES
+
+RETURN_TYPES = ("trajectory", "reward_to_go")
+
+
+def require(condition: bool | np.bool_, rule: str, value: object) -> None:
+    """Raise a ``ValueError`` that states the rule and the value, unless the condition holds."""
+    if not condition:
+        raise ValueError(f"{rule}, but it is {value!r}.")
+
+
+def check_arguments(arguments: Mapping[str, Any]) -> None:
+    """Refuse what is out of range or undefined.
+
+    :param arguments: those of ``REINFORCE`` by name, among others that are not looked at
+    :raises ValueError: naming the argument, the rule and the value
+    """
+    for name in ("n_episodes", "horizon", "batch_size", "n_critic_updates", "n_epochs"):
+        value = arguments[name]
+        optional = name in ("horizon", "batch_size")
+        counts = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+        allowed = (optional and value is None) or (counts and value >= 1)
+        require(allowed, f"`{name}` must be {'None or ' * optional}an integer of at least 1", value)
+    for name in ("ent_coef", "vf_coef"):
+        value = arguments[name]
+        require(_is_number(value) and value >= 0, f"`{name}` must be a number of at least 0", value)
+    for name in ("exact_discounting", "normalize_advantage", "bootstrap_truncated"):
+        require(isinstance(arguments[name], bool | np.bool_), f"`{name}` must be True or False", arguments[name])
+    gamma, share, norm = (arguments[name] for name in ("gamma", "min_effective_share", "max_grad_norm"))
+    require(_is_number(gamma) and 0 < gamma <= 1, "`gamma` must be in (0, 1]", gamma)
+    require(_is_number(share) and 0 <= share <= 1, "`min_effective_share` must be in [0, 1]", share)
+    limit = norm is None or norm == np.inf or (_is_number(norm) and norm > 0)
+    require(limit, "`max_grad_norm` must be None or above 0", norm)
+    for name, allowed_values in (("return_type", RETURN_TYPES), ("baseline", tuple(BASELINES))):
+        require(arguments[name] in allowed_values, f"`{name}` must be one of {allowed_values}", arguments[name])
+    _check_combinations(arguments)
+
+
+def _is_number(value: object) -> bool:
+    """A finite number, and not the text that YAML makes of 1e-3."""
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and bool(np.isfinite(value))
+
+
+def _check_combinations(arguments: Mapping[str, Any]) -> None:
+    """Refuse arguments that are undefined together, each of which is in its range."""
+    baseline, return_type = arguments["baseline"], arguments["return_type"]
+    if arguments["bootstrap_truncated"]:
+        require(baseline == "value", '`baseline` must be "value" with `bootstrap_truncated=True`', baseline)
+        rule = '`return_type` must be "reward_to_go" with `bootstrap_truncated=True`: V is the value of the rest only then'
+        require(return_type == "reward_to_go", rule, return_type)
+    if arguments["exact_discounting"] or BASELINES[baseline].to_go_only:
+        option = "`exact_discounting=True`" if arguments["exact_discounting"] else f"`{baseline=}`"
+        rule = f'`return_type` must be "reward_to_go" with {option}: R(τ) is discounted exactly and the same at every step'
+        require(return_type == "reward_to_go", rule, return_type)
+    normalize_advantage = arguments["normalize_advantage"]
+    if baseline == "optimal":
+        rule = (
+            '`normalize_advantage` must be False with `baseline="optimal"`, which is no number that a step could be shifted by'
+        )
+        require(not normalize_advantage, rule, normalize_advantage)
+        rule = '`n_epochs` must be 1 with `baseline="optimal"`, whose optimum is that of trajectories of the policy itself'
+        require(arguments["n_epochs"] == 1, rule, arguments["n_epochs"])
+    if arguments["n_episodes"] == 1:
+        rule = "`n_episodes` must be at least 2, or every weight is 0 or undefined, with"
+        require(not BASELINES[baseline].compares, f"{rule} `{baseline=}`", 1)
+        # All steps of the one trajectory share R(τ), unless a value baseline differs from step to step.
+        same = return_type == "trajectory" and baseline != "value"
+        require(not (normalize_advantage and same), f"{rule} `normalize_advantage=True`", 1)

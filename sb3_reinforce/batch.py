@@ -1,0 +1,90 @@
+"""``Batch``: what a rollout hands to an update."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch as th
+from stable_baselines3.common.type_aliases import PyTorchObs
+
+#: What a policy is given at a step besides observations, by the name of its argument, ``[n_envs, ...]``: action masks, say.
+Given = dict[str, np.ndarray]
+#: An observation of all environments, or their storage: an array, or one for each key of a Dict space.
+Observations = np.ndarray | dict[str, np.ndarray]
+
+
+class EpisodicRolloutBufferSamples(NamedTuple):
+    """Some steps of the flat, episode-major batch."""
+
+    observations: PyTorchObs
+    """float or as the space has it, ``[B, ...]``, or one tensor for each key."""
+    actions: th.Tensor
+    """As ``policy.evaluate_actions`` takes them: int64 ``[B]`` for Discrete, else float32 ``[B, action_dim]``."""
+    steps: slice | np.ndarray
+    """Where in the batch of M steps these B are, to index what has one number a step."""
+    given: dict[str, th.Tensor]
+    """What else the policy was given at each step, by the name of its argument, ``[B, ...]``."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """m whole trajectories of M steps, flat and episode-major as ``returns.py`` has it.
+
+    Observations and actions stay where the rollout has stored them, and are brought into this order part by part.
+    """
+
+    lengths: np.ndarray
+    """Number of steps of each trajectory, int64 ``[m]``."""
+    rewards: np.ndarray
+    """Reward of each step, float32 ``[M]``."""
+    last_observations: dict[int, Observations]
+    """s_H of trajectories that were cut, by their last step's index in the batch."""
+    observations: Observations
+    """What the policy saw, as stored, ``[n_rows * n_envs, ...]``."""
+    actions: np.ndarray
+    """What the policy sampled, as stored, ``[n_rows * n_envs, ...]``."""
+    given: dict[str, np.ndarray]
+    """What else the policy was given, as stored, by the name of its argument, ``[n_rows * n_envs, ...]``."""
+    order: np.ndarray
+    """Where each step of the batch is stored, int64 ``[M]``."""
+    discrete: bool
+    """Whether actions are of a Discrete space, one integer each."""
+    device: th.device
+    """Where the tensors go."""
+
+    def parts(self, batch_size: int | None = None, within: slice | None = None) -> Iterator[EpisodicRolloutBufferSamples]:
+        """Yield the batch in parts, in order, each step once.
+
+        :param batch_size: number of steps in each part but the last, at least 1; None: all in one
+        :param within: consecutive steps to yield, those of one trajectory say; None: all M
+        """
+        first, last, _ = (within or slice(None)).indices(len(self.order))
+        batch_size = batch_size or last - first
+        for start in range(first, last, batch_size):
+            yield self.part(slice(start, min(start + batch_size, last)))
+
+    def trajectories(self) -> list[slice]:
+        """Where in the batch of M steps each of the m trajectories is."""
+        lasts = np.cumsum(self.lengths)
+        return [slice(int(last - length), int(last)) for last, length in zip(lasts, self.lengths, strict=True)]
+
+    def to_torch(self, values: np.ndarray) -> th.Tensor:
+        """One number a step, as float32 on the device."""
+        return th.as_tensor(values.astype(np.float32), device=self.device)
+
+    def part(self, steps: slice | np.ndarray) -> EpisodicRolloutBufferSamples:
+        """Some steps of the batch, in the order that ``steps`` has them."""
+        indices = self.order[steps]
+        observations: Any
+        if isinstance(self.observations, dict):
+            observations = {key: self._tensor(stored[indices]) for key, stored in self.observations.items()}
+        else:
+            observations = self._tensor(self.observations[indices])
+        actions = self._tensor(self.actions[indices])
+        actions = actions.long() if self.discrete else actions.float().reshape(len(indices), -1)
+        given = {name: self._tensor(stored[indices]) for name, stored in self.given.items()}
+        return EpisodicRolloutBufferSamples(observations, actions, steps, given)
+
+    def _tensor(self, array: np.ndarray) -> th.Tensor:
+        return th.as_tensor(array, device=self.device)

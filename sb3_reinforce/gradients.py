@@ -1,0 +1,100 @@
+"""From ψ and a batch to a step of the policy's parameters."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch as th
+from stable_baselines3.common.policies import ActorCriticPolicy
+
+from sb3_reinforce import baselines
+from sb3_reinforce.estimator import entropy_loss, likelihood_ratio_loss
+from sb3_reinforce.evaluation import Evaluator
+
+
+class Surrogate(NamedTuple):
+    """What the backward passes of one step came by."""
+
+    policy_loss: float
+    """-(1/m) Σ Σ ψ log π, which means nothing by itself."""
+    entropy: float
+    """The policy's entropy, mean over steps."""
+
+
+def accumulate(evaluator: Evaluator, weights: np.ndarray, ent_coef: float) -> Surrogate:
+    """Leave in ``grad`` of the policy's parameters minus the likelihood-ratio estimate, and the entropy bonus's part.
+
+    :param evaluator: the policy and the batch
+    :param weights: ψ of each step, float ``[M]``
+    :param ent_coef: entropy coefficient, at least 0
+    """
+    psi = evaluator.batch.to_torch(weights)
+    n_episodes = len(evaluator.batch.lengths)
+    policy_loss, mean_entropy = 0.0, 0.0
+    evaluator.policy.optimizer.zero_grad()
+    for part in evaluator.parts():
+        log_probs, entropy = evaluator.log_probs(part)
+        loss = likelihood_ratio_loss(log_probs, psi[part.steps], n_episodes)
+        bonus = entropy_loss(log_probs, entropy, n_episodes)
+        # Without a bonus, spare the backward pass through what is only logged.
+        objective = loss + ent_coef * bonus if ent_coef > 0 else loss
+        if objective.requires_grad:  # not where the policy is frozen
+            objective.backward()
+        policy_loss += loss.item()
+        mean_entropy -= bonus.item() * n_episodes / len(weights)
+    return Surrogate(policy_loss, mean_entropy)
+
+
+def trajectory_gradients(evaluator: Evaluator, weights: np.ndarray) -> tuple[th.Tensor, th.Tensor]:
+    """Σ ψ ∇log π and Σ ∇log π of each trajectory by itself; ĝ is the mean of the former.
+
+    :param evaluator: the policy and the batch
+    :param weights: ψ of each step, float ``[M]``
+    :return: two tensors ``[m, P]``, for all P trainable parameters of the policy, 0 for those of the value network
+    """
+    batch = evaluator.batch
+    psi = batch.to_torch(weights)
+    parameters = _trainable(evaluator.policy)
+    sums = th.zeros(2, len(batch.lengths), sum(p.numel() for p in parameters), device=batch.device)
+    for i, trajectory in enumerate(batch.trajectories()):
+        for part in evaluator.parts(within=trajectory):
+            log_probs, _ = evaluator.log_probs(part)
+            for k, weighted in enumerate(((log_probs * psi[part.steps]).sum(), log_probs.sum())):
+                gradients = th.autograd.grad(weighted, parameters, retain_graph=k == 0, allow_unused=True)
+                filled = [th.zeros_like(p) if g is None else g for p, g in zip(parameters, gradients, strict=True)]
+                sums[k, i] += th.cat([gradient.flatten() for gradient in filled])
+    return sums[0], sums[1]
+
+
+def subtract_optimal_baseline(evaluator: Evaluator, weights: np.ndarray) -> None:
+    """Turn the accumulated gradient, of a loss and so of opposite sign, into that with the optimal baseline."""
+    gradients, scores = trajectory_gradients(evaluator, weights)
+    correction = (baselines.optimal(gradients, scores) * scores).mean(0)
+    parameters = _trainable(evaluator.policy)
+    sizes = [parameter.numel() for parameter in parameters]
+    for parameter, part in zip(parameters, correction.split(sizes), strict=True):
+        if parameter.grad is not None:
+            parameter.grad += part.view_as(parameter)
+
+
+def step(policy: ActorCriticPolicy, max_grad_norm: float | None) -> float:
+    """Step the policy's optimizer along the accumulated gradient, clipped if asked.
+
+    :param policy: with gradients in ``grad`` of its parameters
+    :param max_grad_norm: the maximum norm of the gradient, above 0; None: no clipping
+    :return: norm of the gradient before clipping
+    :raises ValueError: if it is not finite; no step is taken then
+    """
+    if max_grad_norm is None:  # spare what clipping to infinity would multiply by 1
+        norms = [parameter.grad.norm() for parameter in policy.parameters() if parameter.grad is not None]
+        grad_norm = th.stack(norms).norm().item() if norms else 0.0
+    else:
+        grad_norm = th.nn.utils.clip_grad_norm_(policy.parameters(), max_grad_norm).item()
+    if not np.isfinite(grad_norm):
+        policy.optimizer.zero_grad()
+        raise ValueError(f"The gradient is not finite (norm {grad_norm}); no step was taken with it.")
+    policy.optimizer.step()
+    return grad_norm
+
+
+def _trainable(policy: ActorCriticPolicy) -> list[th.nn.Parameter]:
+    return [parameter for parameter in policy.parameters() if parameter.requires_grad]
