@@ -176,6 +176,7 @@ class REINFORCE(OnPolicyAlgorithm):
         self._average_return: float | None = None  # of earlier batches
         self._first_env = 0  # where several episodes start at once, the environment whose is the first
         self._warned_of_idle_environments = False
+        self._warned_of_slow_actor = False
 
         if _init_setup_model:
             self._setup_model()
@@ -185,7 +186,6 @@ class REINFORCE(OnPolicyAlgorithm):
         guards.check_policy_class(self.policy_class)
         if self.rollout_buffer_class is None:
             self.rollout_buffer_class = EpisodicRolloutBuffer
-        guards.check_buffer_class(self.rollout_buffer_class)
         if self.use_sde and self.sde_sample_freq != 1:
             warnings.warn(
                 "gSDE shares one noise matrix between steps, so the log-probability of a trajectory is not the sum over its "
@@ -203,6 +203,7 @@ class REINFORCE(OnPolicyAlgorithm):
         progress_bar: bool = False,
     ) -> tuple[int, BaseCallback]:
         check_arguments(vars(self))
+        guards.check_buffer_class(self.rollout_buffer_class)
         if self._last_episode_starts is not None and not np.all(self._last_episode_starts):
             self._last_obs = None  # so that SB3 resets the environments
         total_timesteps, callback = super()._setup_learn(
@@ -226,11 +227,13 @@ class REINFORCE(OnPolicyAlgorithm):
     def _make_actor(self) -> Actor:
         """Rebuilt each rollout, in case a parameter, a module or a hook was replaced."""
         actor = mlp_actor(self.policy)
-        if actor is None or agrees(actor, self.policy):
-            return actor or policy_actor(self.policy)
-        warnings.warn(
-            "The policy does not do what its layers say; rollouts ask the policy itself, which is slower.", stacklevel=2
-        )
+        if actor is not None and agrees(actor, self.policy):
+            return actor
+        if actor is not None and not self._warned_of_slow_actor:
+            self._warned_of_slow_actor = True
+            warnings.warn(
+                "The policy does not do what its layers say; rollouts ask the policy itself, which is slower.", stacklevel=5
+            )
         return policy_actor(self.policy)
 
     def _given(self, env: VecEnv) -> Given:

@@ -10,6 +10,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.utils import obs_as_tensor
 
 from sb3_reinforce.actors.mlp import MlpActor
+from sb3_reinforce.actors.policy import has_replaced_modules
 from sb3_reinforce.batch import Observations
 
 #: Observations to compare at.
@@ -19,11 +20,15 @@ _N_PROBES = 4
 def agrees(actor: MlpActor, policy: ActorCriticPolicy, obs: Observations | None = None) -> bool:
     """Whether actor and policy have the same distribution at some observations, to the rounding of float32.
 
+    No actor stands for a policy of which a module was given another ``forward``, which may look on where it changes nothing.
+
     :param actor: the numpy actor
     :param policy: the policy it is of
     :param obs: where to compare, ``[n, ...]``; None: at observations that spread. Those that an environment starts with may
         be 0 nearly, and so may what the layers make of them
     """
+    if has_replaced_modules(policy):
+        return False
     obs = spread(policy.observation_space) if obs is None else obs
     with th.no_grad():
         expected = _parameters(policy.get_distribution(obs_as_tensor(obs, policy.device)))

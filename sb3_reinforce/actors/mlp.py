@@ -18,7 +18,7 @@ from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor, MlpExtractor
 from torch import nn
 
-from sb3_reinforce.actors.policy import is_watched, overrides
+from sb3_reinforce.actors.policy import has_hooks, overrides
 from sb3_reinforce.batch import Observations
 
 _Encoder = Callable[[Any], np.ndarray]
@@ -57,7 +57,7 @@ def mlp_actor(policy: ActorCriticPolicy, generator: np.random.Generator | None =
     :param generator: source of random numbers; None: one that torch's generator seeds
     """
     leads_to_actions = ("forward", "get_distribution", "_get_action_dist_from_latent", "extract_features")
-    if overrides(policy, *leads_to_actions) or is_watched(policy):
+    if overrides(policy, *leads_to_actions) or has_hooks(policy):
         return None
     if any(p.device.type != "cpu" or p.dtype != th.float32 for p in policy.parameters()):
         return None

@@ -74,17 +74,19 @@ def overrides(policy: ActorCriticPolicy, *names: str) -> bool:
 
 def is_watched(policy: ActorCriticPolicy) -> bool:
     """Whether anything sees or changes a call within the policy: a hook, or a ``forward`` that was set on a module."""
-    original = getattr(policy, "_orig_mod", policy)
-    wrapper_hooks = policy is not original and _has_hooks(policy)
-    return (
-        wrapper_hooks or _has_global_hooks() or any(_has_hooks(each) or "forward" in vars(each) for each in original.modules())
+    return has_hooks(policy) or has_replaced_modules(policy)
+
+
+def has_hooks(policy: ActorCriticPolicy) -> bool:
+    """Whether something is called with a module of the policy, which may change outputs, compute weights, or only look."""
+    of_all = nn.modules.module._global_forward_hooks or nn.modules.module._global_forward_pre_hooks
+    return bool(of_all) or any(
+        each._forward_hooks or each._forward_pre_hooks or each._backward_hooks or each._backward_pre_hooks
+        for each in policy.modules()
     )
 
 
-def _has_hooks(module: nn.Module) -> bool:
-    return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks)
-
-
-def _has_global_hooks() -> bool:
-    """Those that ``torch.nn.modules.module.register_module_forward_hook`` and its like have set for all modules."""
-    return bool(nn.modules.module._global_forward_hooks or nn.modules.module._global_forward_pre_hooks)
+def has_replaced_modules(policy: ActorCriticPolicy) -> bool:
+    """Whether a module of the policy has a ``forward`` that is not its class's."""
+    original = getattr(policy, "_orig_mod", policy)
+    return any("forward" in vars(each) for each in original.modules())
