@@ -16,7 +16,7 @@ from stable_baselines3.common.utils import explained_variance
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_reinforce import baselines, critic, gradients, guards
-from sb3_reinforce.actors import Actor, agrees, environment_actions, mlp_actor, policy_actor
+from sb3_reinforce.actors import Actor, agrees, environment_actions, fingerprint, mlp_actor, policy_actor
 from sb3_reinforce.arguments import check_arguments
 from sb3_reinforce.batch import Batch, Given, Observations, copied
 from sb3_reinforce.buffer import EpisodicRolloutBuffer
@@ -177,6 +177,8 @@ class REINFORCE(OnPolicyAlgorithm):
         self._first_env = 0  # where several episodes start at once, the environment whose is the first
         self._warned_of_idle_environments = False
         self._warned_of_slow_actor = False
+        self._compared: int | None = None  # fingerprint of the policy when the actors were compared
+        self._agrees = False
 
         if _init_setup_model:
             self._setup_model()
@@ -204,6 +206,7 @@ class REINFORCE(OnPolicyAlgorithm):
     ) -> tuple[int, BaseCallback]:
         check_arguments(vars(self))
         guards.check_buffer_class(self.rollout_buffer_class)
+        self._compared = None
         if self._last_episode_starts is not None and not np.all(self._last_episode_starts):
             self._last_obs = None  # so that SB3 resets the environments
         total_timesteps, callback = super()._setup_learn(
@@ -225,11 +228,15 @@ class REINFORCE(OnPolicyAlgorithm):
         return total_timesteps, callback
 
     def _make_actor(self) -> Actor:
-        """Rebuilt each rollout, in case a parameter, a module or a hook was replaced."""
+        """Rebuilt each rollout, in case a parameter, a module or a hook was replaced, and then compared with the policy."""
         actor = mlp_actor(self.policy)
-        if actor is not None and agrees(actor, self.policy):
+        if actor is None:
+            return policy_actor(self.policy)
+        if self._compared != fingerprint(self.policy):
+            self._compared, self._agrees = fingerprint(self.policy), agrees(actor, self.policy)
+        if self._agrees:
             return actor
-        if actor is not None and not self._warned_of_slow_actor:
+        if not self._warned_of_slow_actor:
             self._warned_of_slow_actor = True
             warnings.warn(
                 "The policy does not do what its layers say; rollouts ask the policy itself, which is slower.", stacklevel=5

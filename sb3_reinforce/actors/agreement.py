@@ -40,6 +40,16 @@ def agrees(actor: MlpActor, policy: ActorCriticPolicy, obs: Observations | None 
     )
 
 
+def fingerprint(policy: ActorCriticPolicy) -> int:
+    """A number that changes when a module, a parameter object or a method of the policy is replaced."""
+    return hash(
+        tuple(
+            (id(module), type(module).forward, len(vars(module)), *map(id, module._parameters.values()))
+            for module in policy.modules()
+        )
+    )
+
+
 def spread(space: spaces.Space[Any]) -> Any:
     """A few observations that differ in every component, the same at each call.
 
