@@ -4,6 +4,7 @@ import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
+from itertools import repeat
 from typing import Any, NoReturn
 
 import gymnasium as gym
@@ -26,8 +27,6 @@ _IMMUTABLE = frozenset({type(None), bool, int, float, complex, str, bytes, np.bo
 _ARRAY_SPACES = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
 # The values of gymnasium.vector.AutoresetMode, which gymnasium below 1.1 does not have.
 _NEXT_STEP, _SAME_STEP, _DISABLED = "NextStep", "SameStep", "Disabled"
-#: What SB3 reads in the info of an episode's last step.
-_END_KEYS = ("terminal_observation", "TimeLimit.truncated", "episode")
 
 
 class FastDummyVecEnv(DummyVecEnv):
@@ -58,8 +57,8 @@ class FastDummyVecEnv(DummyVecEnv):
         return self._obs_from_buf(), self.buf_rews.copy(), dones, infos
 
     def _obs_from_buf(self) -> VecEnvObs:
-        if None in self.buf_obs:  # one array; asking the space what it is would take longer than all the copies
-            return self.buf_obs[None].copy()
+        if self.keys == [None]:  # neither Dict nor Tuple: spare the questions to the space, which cost more than the copy
+            return self.buf_obs[None].copy()  # type: ignore[index]
         return dict_to_obs(self.observation_space, {key: obs.copy() for key, obs in self.buf_obs.items()})
 
 
@@ -98,9 +97,6 @@ class GymnasiumVecEnv(VecEnv):
     def __init__(self, env: "gym.vector.VectorEnv[Any, Any, Any]"):
         _check_vector_env(env)
         self.env = env
-        # What space this is is asked once: `isinstance` of a Dict space takes longer than copying the observations.
-        space = env.single_observation_space
-        self._dtypes = {k: part.dtype for k, part in space.spaces.items()} if isinstance(space, spaces.Dict) else space.dtype
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
         self.metadata = env.metadata
         spec = getattr(env, "spec", None)
@@ -146,8 +142,6 @@ class GymnasiumVecEnv(VecEnv):
 
         dones = ended
         if self._mode == _NEXT_STEP:
-            for i, info in final_infos.items():
-                infos[i] = _own_info({key: value for key, value in info.items() if key not in _END_KEYS})
             dones, final_infos, self._final_infos = self.resetting.copy(), self._final_infos, final_infos
             self.resetting[:] = ended
         elif self._mode == _DISABLED and final_infos:
@@ -168,17 +162,20 @@ class GymnasiumVecEnv(VecEnv):
         """
         seconds = round(time.time() - self._t_start, 6)
         final_infos = {}
-        for i in map(int, np.flatnonzero(ended)):
+        at = np.flatnonzero(ended)
+        columns = (at, self._returns[at], self._lengths[at], cut[at])
+        for i, episode_return, length, was_cut in zip(*(column.tolist() for column in columns), strict=True):
             if ("final_obs" in infos[i]) != (self._mode == _SAME_STEP):
                 said = "holds no" if self._mode == _SAME_STEP else "holds"
                 self._raise_wrong_mode(f"the info of environment {i}, which ended, {said} `final_obs`")
             if self._mode == _SAME_STEP:
                 last_obs, info = infos[i].pop("final_obs"), infos[i].pop("final_info", {})
             else:
-                last_obs, info, infos[i] = _row(obs, i), infos[i], {}
+                last_obs, info, infos[i] = _row(obs, i), infos[i], _own_info(infos[i])
+                infos[i].pop("episode", None)  # SB3 would count it now and again with `done`
             info["terminal_observation"] = last_obs
-            info["TimeLimit.truncated"] = bool(cut[i])
-            info.setdefault("episode", {"r": round(float(self._returns[i]), 6), "l": int(self._lengths[i]), "t": seconds})
+            info["TimeLimit.truncated"] = was_cut
+            info.setdefault("episode", {"r": round(episode_return, 6), "l": length, "t": seconds})
             final_infos[i] = info
         self._returns[ended] = 0
         self._lengths[ended] = 0
@@ -212,9 +209,9 @@ class GymnasiumVecEnv(VecEnv):
 
     def _copied(self, obs: Any) -> Observations:
         """A batch of observations, in the dtypes of the space, that the vector environment does not write to."""
-        if isinstance(self._dtypes, dict):
-            return {key: np.array(obs[key], dtype=dtype) for key, dtype in self._dtypes.items()}
-        return np.array(obs, dtype=self._dtypes)
+        if isinstance(self.observation_space, spaces.Dict):
+            return {key: np.array(obs[key], dtype=space.dtype) for key, space in self.observation_space.spaces.items()}
+        return np.array(obs, dtype=self.observation_space.dtype)
 
     def set_options(self, options: list[dict[str, Any]] | dict[str, Any] | None = None) -> None:
         """Options for the next reset, the same for all environments.
@@ -346,8 +343,9 @@ def infos_of_each(vector_infos: Mapping[str, Any], n_envs: int) -> list[dict[str
         else:
             each = [deepcopy(values) for _ in range(n_envs)]
         mask = vector_infos.get(f"_{key}")
-        for i in range(n_envs) if mask is None else map(int, np.flatnonzero(mask)):
-            infos[i][key] = each[i]
+        for info, value, counts in zip(infos, each, repeat(True) if mask is None else mask, strict=False):
+            if counts:
+                info[key] = value
     return infos
 
 
