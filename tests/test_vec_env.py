@@ -328,7 +328,9 @@ def test_resetting_steps() -> None:
     env.reset()
     assert env.resetting is resetting, "a caller may have looked it up once"
     assert not resetting.any()
-    assert not env.step(np.array([0, 1]))[2].any()
+    _, _, dones, infos = env.step(np.array([0, 1]))
+    assert not dones.any()
+    assert infos == [{}, {}], "the episode that was left had its end still to come"
 
 
 @has_modes
@@ -415,6 +417,7 @@ def test_spaces(action_space: str, mode: str) -> None:
         assert obs[key].shape == (2, *part.shape)
     for i in range(2):
         assert all(space.contains(action) for action in envs[i].actions)
+        assert envs[i].actions[0].dtype == space.dtype
         np.testing.assert_array_equal(envs[i].actions[0], actions[i])
     if mode == "NextStep":
         assert dones.all()
@@ -480,7 +483,36 @@ def test_infos_of_each_environment() -> None:
     assert_same(infos[1], expected)
     for info in infos:
         info["of all"].append(2)
-    assert infos[1]["objects"] == shared == [1]
+        info.get("objects", []).append(3)
+    assert infos[1]["of all"] == [1, 2]
+    assert shared == [1]
+
+
+@has_modes
+@pytest.mark.parametrize("mode", MODES)
+def test_truncated_and_terminated(mode: str) -> None:
+    """An episode that ends both ways was not cut: its last state is worth nothing."""
+    env = sync(mode, *(MutatingEnv(spaces.Box(0, 99, (1,))) for _ in range(2)))
+    env.reset()
+    for _ in range(4 if mode == "NextStep" else 3):
+        _, _, dones, infos = env.step(np.array([0, 1]))
+    assert dones.all()
+    assert [info["TimeLimit.truncated"] for info in infos] == [False, True]
+
+
+@has_modes
+@pytest.mark.parametrize("space", [spaces.Box(-1, 1, (2,)), DICT], ids=["box", "dict"])
+def test_observations_have_the_dtypes_of_their_space(space: spaces.Space[Any]) -> None:
+    """Whatever the vector environment makes of them."""
+
+    def widened(obs: Any) -> Any:
+        return (
+            {key: value.astype(np.float64) for key, value in obs.items()} if isinstance(obs, dict) else obs.astype(np.float64)
+        )
+
+    base = SyncVectorEnv([lambda: SpacesEnv(space, spaces.Discrete(2))])
+    env = GymnasiumVecEnv(gym.wrappers.vector.TransformObservation(base, widened))
+    assert_same(env.reset(), base._observations)
 
 
 class TellingEnv(ScriptedEnv):
@@ -514,10 +546,12 @@ def test_infos_of_environments(mode: str) -> None:
         assert [info.get("is_success") for info in infos if "terminal_observation" in info] == [True] * dones.sum()
     assert times == ([1, 2, 2] * 2 if mode == "NextStep" else [1, 2] * 3)
     assert env.reset_infos[1]["started"] == (2 if mode == "NextStep" else 3)
-    assert not env.reset_infos[1]["options"], "they are of one reset only"
+    assert set(env.reset_infos[1]) == {"started", "options"}
     assert len(episodes) == (4 if mode == "NextStep" else 6)
     own = env.env.unwrapped.envs[0]
     assert [episode["t"] for episode in episodes[::2]] == pytest.approx(own.get_episode_times(), abs=1e-3)
+    env.reset()
+    assert not env.reset_infos[1]["options"], "they are of one reset only"
 
 
 @has_modes
