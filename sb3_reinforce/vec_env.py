@@ -34,8 +34,8 @@ class FastDummyVecEnv(DummyVecEnv):
 
     What it returns is the caller's own, as SB3's is: no later step changes it, and writing to it changes no environment.
     What an info holds is copied deeply where it can be written to, and handed on where it is a number or a string.
-    In one place it does better: ``terminal_observation`` is copied before the environment is reset, so it is right where
-    the environment writes all its observations into one array.
+    In one place it does better: the info of an episode's last step is copied before the environment is reset, so
+    ``terminal_observation`` is right where the environment writes all its observations into one array.
     The attributes ``buf_dones`` and ``buf_infos`` of SB3's are not written.
 
     :param env_fns: functions that make the environments
@@ -74,8 +74,9 @@ class GymnasiumVecEnv(VecEnv):
       the action has no effect and the reward is 0. That resetting step returns ``done``, and with it the info of the end;
       the last step itself returns the last observation, and not ``done``. So to SB3 an episode is one step longer than it is,
       by a step that neither acts nor pays: no value is bootstrapped from one episode to the next, an episode has one ``done``,
-      and the observation that comes with it is the first of the next. ``resetting`` says which environments' next step is such
-      a step, for algorithms that can leave it out.
+      and the observation that comes with it is the first of the next. Where an algorithm bootstraps a truncated episode, it
+      discounts the value of the last state once more. ``resetting`` says which environments' next step is such a step, for
+      algorithms that can leave it out.
 
     The info of a step that returns ``done`` holds ``terminal_observation``, ``TimeLimit.truncated`` (whether the episode was
     truncated and not terminated as well) and ``episode``, with the return, length and time that a ``Monitor`` gives: without
