@@ -317,7 +317,7 @@ class REINFORCE(OnPolicyAlgorithm):
 
             if np.count_nonzero(episode_starts) or n_steps == quota.deadline:
                 ended = quota.recording & episode_starts
-                infos_of_batch |= {int(quota.numbers[i]): infos[i] for i in np.flatnonzero(ended)}
+                infos_of_batch |= {int(quota.numbers[i]): dict(infos[i]) for i in np.flatnonzero(ended)}
                 quota.start(episode_starts, n_steps)
                 cut = quota.cut(n_steps)
                 if self.horizon is None and cut.any():
