@@ -232,7 +232,8 @@ class REINFORCE(OnPolicyAlgorithm):
         if actor is not None and not self._warned_of_slow_actor:
             self._warned_of_slow_actor = True
             warnings.warn(
-                "The policy does not do what its layers say; rollouts ask the policy itself, which is slower.", stacklevel=5
+                "The policy does not just do what its layers say; rollouts ask the policy itself, which is slower.",
+                stacklevel=5,
             )
         return policy_actor(self.policy)
 
