@@ -193,6 +193,7 @@ class REINFORCE(OnPolicyAlgorithm):
                 stacklevel=3,
             )
         super()._setup_model()
+        cut_graph(self.policy.action_dist)  # that of the noise which gSDE's policy is made with
 
     def _setup_learn(
         self,

@@ -760,11 +760,45 @@ def test_reuse_compares_policies_and_not_modes() -> None:
     assert model.logger.name_to_value["train/effective_sample_size"] == pytest.approx(6.0)
 
 
+def test_the_value_fit_is_clipped_as_the_policy_is() -> None:
+    """``max_grad_norm`` bounds each step: with plain gradient descent, no step of either is longer."""
+    kwargs = {"net_arch": [4], "optimizer_class": th.optim.SGD}
+    options = {"max_grad_norm": 1e-3, "learning_rate": 1.0, "n_critic_updates": 1, "policy_kwargs": kwargs}
+    model = make_model(scripted([9]), baseline="value", **options)
+    before = stored(model)
+    model.learn(1)
+    fitted = [p - before[name] for name, p in model.policy.named_parameters() if "value_net" in name]
+    assert th.cat([each.flatten() for each in fitted]).norm().item() == pytest.approx(1e-3, rel=1e-3)
+
+
 def test_without_a_coefficient_values_are_not_fitted() -> None:
     model = make_model(scripted([5]), baseline="value", vf_coef=0)
     before = stored(model)
     model.learn(20)
     assert not any(name.startswith("value_net") for name in changed(model, before))
+
+
+STRICT: list[dict[str, Any]] = [
+    {},
+    {"baseline": "leave_one_out", "n_epochs": 3},
+    {"baseline": "time_leave_one_out", "return_type": "reward_to_go", "n_epochs": 3, "normalize_advantage": True},
+    {"baseline": "mean", "return_type": "reward_to_go", "exact_discounting": True, "n_epochs": 3},
+    {"baseline": "value", "return_type": "reward_to_go", "bootstrap_truncated": True, "n_epochs": 3},
+    {"baseline": "optimal"},
+    {"baseline": "moving_average", "ent_coef": 0.01},
+]
+
+
+@pytest.mark.parametrize("options", STRICT, ids=map(str, STRICT))
+@pytest.mark.parametrize(
+    "action_space", [spaces.Discrete(2), spaces.MultiBinary(2), BOX], ids=lambda space: type(space).__name__
+)
+def test_what_is_too_small_to_count_is_no_error(options: dict[str, Any], action_space: spaces.Space[Any]) -> None:
+    """``np.seterr(all="raise")``, as SB3's guide to NaN advises: 0.5 to the power of 1,100 is 0, and so are some ratios."""
+    env = scripted([1100, 1, 60], action_space=action_space, truncated=True)
+    with np.errstate(all="raise"):
+        model = make_model(env, gamma=0.5, learning_rate=0.3, min_effective_share=0.0, **options).learn(1)
+    assert model._n_updates == options.get("n_epochs", 1)
 
 
 # --- arguments -----------------------------------------------------------------------------------------------------------
