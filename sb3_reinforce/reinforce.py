@@ -195,6 +195,7 @@ class REINFORCE(OnPolicyAlgorithm):
                 stacklevel=3,
             )
         super()._setup_model()
+        cut_graph(self.policy.action_dist)  # that of the noise which gSDE's policy is made with
 
     def _setup_learn(
         self,
@@ -239,7 +240,8 @@ class REINFORCE(OnPolicyAlgorithm):
         if not self._warned_of_slow_actor:
             self._warned_of_slow_actor = True
             warnings.warn(
-                "The policy does not do what its layers say; rollouts ask the policy itself, which is slower.", stacklevel=5
+                "The policy does not just do what its layers say; rollouts ask the policy itself, which is slower.",
+                stacklevel=5,
             )
         return policy_actor(self.policy)
 
@@ -324,7 +326,7 @@ class REINFORCE(OnPolicyAlgorithm):
 
             if np.count_nonzero(episode_starts) or n_steps == quota.deadline:
                 ended = quota.recording & episode_starts
-                infos_of_batch |= {int(quota.numbers[i]): infos[i] for i in np.flatnonzero(ended)}
+                infos_of_batch |= {int(quota.numbers[i]): dict(infos[i]) for i in np.flatnonzero(ended)}
                 quota.start(episode_starts, n_steps)
                 cut = quota.cut(n_steps)
                 if self.horizon is None and cut.any():
