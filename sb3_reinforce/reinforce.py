@@ -16,7 +16,7 @@ from stable_baselines3.common.utils import explained_variance
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_reinforce import baselines, critic, gradients, guards
-from sb3_reinforce.actors import Actor, agrees, environment_actions, mlp_actor, policy_actor
+from sb3_reinforce.actors import Actor, agrees, environment_actions, mlp_actor, policy_actor, preferred
 from sb3_reinforce.arguments import check_arguments
 from sb3_reinforce.batch import Batch, Given, Observations, copied
 from sb3_reinforce.buffer import EpisodicRolloutBuffer
@@ -182,7 +182,7 @@ class REINFORCE(OnPolicyAlgorithm):
 
     def _setup_model(self) -> None:
         check_arguments(vars(self))
-        guards.check_policy_class(self.policy_class)
+        self._check_policy_class()
         if self.rollout_buffer_class is None:
             self.rollout_buffer_class = EpisodicRolloutBuffer
         guards.check_buffer_class(self.rollout_buffer_class)
@@ -192,6 +192,13 @@ class REINFORCE(OnPolicyAlgorithm):
                 "steps, and the gradient estimate is not exact. With `sde_sample_freq=1` the noise of each step is its own.",
                 stacklevel=3,
             )
+        self._build()
+
+    def _check_policy_class(self) -> None:
+        guards.check_policy_class(self.policy_class)
+
+    def _build(self) -> None:
+        """The learning rate's schedule, seeds, the buffer and the policy, as SB3 makes them."""
         super()._setup_model()
 
     def _setup_learn(
@@ -225,13 +232,8 @@ class REINFORCE(OnPolicyAlgorithm):
 
     def _make_actor(self) -> Actor:
         """Rebuilt each rollout, in case a parameter, a module or a hook was replaced."""
-        actor = mlp_actor(self.policy)
-        if actor is None or agrees(actor, self.policy):
-            return actor or policy_actor(self.policy)
-        warnings.warn(
-            "The policy does not do what its layers say; rollouts ask the policy itself, which is slower.", stacklevel=2
-        )
-        return policy_actor(self.policy)
+        fast = mlp_actor(self.policy)
+        return preferred(fast, fast is not None and agrees(fast, self.policy), policy_actor(self.policy))
 
     def _given(self, env: VecEnv) -> Given:
         """What the policy is given at a step besides observations, by the name of its argument: here, nothing."""
@@ -493,13 +495,15 @@ class REINFORCE(OnPolicyAlgorithm):
         state: tuple[np.ndarray, ...] | None = None,
         episode_start: np.ndarray | None = None,
         deterministic: bool = False,
+        **given: Any,
     ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
         """As in SB3, and an action of a discrete space whose ``start`` is not 0 is one of that space.
 
+        :param given: what else the policy is given, by the name of its argument
         :raises ValueError: if ``observation`` is a tensor, a list or a tuple
         """
         guards.check_prediction(observation)
-        actions, state = super().predict(observation, state, episode_start, deterministic)
+        actions, state = self.policy.predict(observation, state, episode_start, deterministic, **given)
         start = getattr(self.action_space, "start", 0)
         return (np.asarray(actions + start) if np.any(start) else actions), state
 

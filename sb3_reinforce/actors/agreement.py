@@ -1,5 +1,6 @@
 """Whether an actor and the policy have the same distribution."""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.utils import obs_as_tensor
 
 from sb3_reinforce.actors.mlp import MlpActor
+from sb3_reinforce.actors.policy import Actor
 from sb3_reinforce.batch import Observations
 
 #: Observations to compare at.
@@ -26,12 +28,18 @@ def agrees(actor: MlpActor, policy: ActorCriticPolicy, obs: Observations | None 
     """
     obs = spread(policy.observation_space) if obs is None else obs
     with th.no_grad():
-        expected = _parameters(policy.get_distribution(obs_as_tensor(obs, policy.device)))
-        log_std = [policy.log_std] if isinstance(policy.action_dist, DiagGaussianDistribution) else []
-        actual = _parameters(policy.action_dist.proba_distribution(th.as_tensor(actor.outputs(obs)), *log_std))
+        expected = policy.get_distribution(obs_as_tensor(obs, policy.device))
+        return have_distribution(actor.outputs(obs), policy, expected)
+
+
+def have_distribution(outputs: np.ndarray, policy: ActorCriticPolicy, expected: Distribution) -> bool:
+    """Whether these logits or means, float32 ``[n, n_outputs]``, are those of a distribution of the policy."""
+    parameters = _parameters(expected)  # before the next line, since it may be the same object
+    log_std = [policy.log_std] if isinstance(policy.action_dist, DiagGaussianDistribution) else []
+    actual = _parameters(policy.action_dist.proba_distribution(th.as_tensor(outputs), *log_std))
     return all(
         e.shape == a.shape and th.allclose(e, a, rtol=1e-4, atol=1e-5, equal_nan=True)
-        for e, a in zip(expected, actual, strict=True)
+        for e, a in zip(parameters, actual, strict=True)
     )
 
 
@@ -55,6 +63,19 @@ def spread(space: spaces.Space[Any]) -> Any:
 
 
 def _parameters(distribution: Distribution) -> list[th.Tensor]:
-    parts: Any = distribution.distribution
+    parts: Any = getattr(distribution, "distributions", None) or distribution.distribution
     parts = parts if isinstance(parts, list) else [parts]
     return [p for part in parts for p in ((part.mean, part.stddev) if hasattr(part, "loc") else (part.logits,))]
+
+
+def preferred(fast: Actor | None, has_distribution: bool, policys_own: Actor) -> Actor:
+    """The fast actor where there is one and it is right; a warning where it is not.
+
+    :param fast: the numpy actor, or None where one cannot be built
+    :param has_distribution: whether it has the policy's distribution
+    :param policys_own: the policy itself
+    """
+    if fast is None or has_distribution:
+        return fast or policys_own
+    warnings.warn("The policy does not do what its layers say; rollouts ask the policy itself, which is slower.", stacklevel=3)
+    return policys_own
