@@ -21,7 +21,7 @@ from sb3_reinforce.actors.mlp import (
     sampler,
     seeded_by_torch,
 )
-from sb3_reinforce.actors.policy import Actor, overrides, is_watched
+from sb3_reinforce.actors.policy import Actor, is_watched, overrides
 from sb3_reinforce.batch import Observations
 
 
@@ -144,11 +144,13 @@ def recurrent_policy_actor(policy: RecurrentActorCriticPolicy) -> Actor:
         with th.no_grad():
             tensor: Any = obs_as_tensor(obs, policy.device)
             starts = th.as_tensor(episode_starts, dtype=th.float32, device=policy.device)
-            zero = zero_state(policy, len(starts)) if states is None else None
+            if states is None:
+                zero = zero_state(policy, len(starts))
+                states = RNNStates(zero, zero) if whole else zero
             if whole:
-                actions, _, _, states = policy(tensor, states or RNNStates(zero, zero), starts, **given)
+                actions, _, _, states = policy(tensor, states, starts, **given)
             else:
-                distribution, states = policy.get_distribution(tensor, states or zero, starts, **given)
+                distribution, states = policy.get_distribution(tensor, states, starts, **given)
                 actions = distribution.get_actions()
         return actions.cpu().numpy().reshape(-1, *policy.action_space.shape)  # type: ignore[misc]
 
@@ -158,6 +160,6 @@ def recurrent_policy_actor(policy: RecurrentActorCriticPolicy) -> Actor:
 def _linear_of(lstm: nn.LSTM, name: str) -> ArrayFunction:
     """The product with one of the weights of an LSTM, which stay its own."""
     weight = getattr(lstm, f"weight_{name}")
-    linear = nn.Linear(*reversed(weight.shape), device="meta")
+    linear = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
     linear.weight, linear.bias = weight, getattr(lstm, f"bias_{name}")
     return linear_function(linear)

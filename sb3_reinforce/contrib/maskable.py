@@ -18,7 +18,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_reinforce.actors import Actor, agrees, mlp_actor, policy_actor, preferred
 from sb3_reinforce.arguments import require
 from sb3_reinforce.batch import Given
-from sb3_reinforce.contrib.masks import checked, choices, masked_sampler
+from sb3_reinforce.contrib.masks import MaskRule, masked_sampler
 from sb3_reinforce.guards import n_observations
 from sb3_reinforce.reinforce import REINFORCE
 
@@ -69,7 +69,7 @@ class MaskableREINFORCE(REINFORCE):
         masked = isinstance(self.policy_class, type) and issubclass(self.policy_class, MaskableActorCriticPolicy)
         require(masked, "`policy` must be a name or a subclass of MaskableActorCriticPolicy", self.policy_class)
         require(not self.use_sde, "`use_sde` must be False with action masks: gSDE is for continuous actions", self.use_sde)
-        choices(self.action_space)
+        self._mask_rule = MaskRule(self.action_space)
 
     def _build(self) -> None:
         policy_class = self.policy_class
@@ -87,7 +87,7 @@ class MaskableREINFORCE(REINFORCE):
     def _given(self, env: VecEnv) -> Given:
         if not self._use_masking:
             return {}
-        return {"action_masks": checked(env.env_method(EXPECTED_METHOD_NAME), self._n_choices)}
+        return {"action_masks": self._mask_rule.checked(env.env_method(EXPECTED_METHOD_NAME))}
 
     def collect_rollouts(
         self, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int
@@ -97,7 +97,6 @@ class MaskableREINFORCE(REINFORCE):
                 f"The environment must have a method `{EXPECTED_METHOD_NAME}()`, or be wrapped in ActionMasker, but {env} has "
                 "none. Without masks: `learn(use_masking=False)`."
             )
-        self._n_choices = choices(self.action_space)
         return super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)
 
     def learn(  # type: ignore[override] # as in MaskablePPO, progress_bar comes last
@@ -137,8 +136,7 @@ class MaskableREINFORCE(REINFORCE):
 
     def _masks_for(self, observation: np.ndarray | dict[str, np.ndarray], action_masks: np.ndarray) -> np.ndarray:
         """The masks as one row for each observation, if they are as they must be."""
-        n_choices, n = choices(self.action_space), n_observations(self.policy, observation)
-        size = sum(n_choices)
-        rule = f"`action_masks` must have {size} values for each observation, so {n * size}, and not a shape of other size"
-        require(np.size(action_masks) == n * size, rule, np.shape(action_masks))
-        return checked(np.reshape(action_masks, (n, size)), n_choices, "observation")
+        rule, n = self._mask_rule, n_observations(self.policy, observation)
+        size = f"`action_masks` must have {rule.size} values for each of {n} observations"
+        require(np.size(action_masks) == n * rule.size, size, np.shape(action_masks))
+        return rule.checked(np.reshape(action_masks, (n, rule.size)), "observation")  # type: ignore[arg-type]

@@ -15,48 +15,55 @@ from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from sb3_reinforce.actors.mlp import Sample, in_blocks
 
 
-def choices(space: spaces.Space[Any]) -> list[int]:
-    """Number of choices in each part of an action: what a mask is the concatenation of.
+class UnmaskableSpaceError(ValueError, AssertionError):
+    """A ``ValueError``, as for every mistake here, and what SB3 raises for an action space that an algorithm does not know."""
+
+
+class MaskRule:
+    """What masks of the actions of a space must be.
 
     :param space: action space
-    :raises ValueError: if its actions cannot be masked
+    :raises UnmaskableSpaceError: if its actions cannot be masked, a ``ValueError``
     """
-    if isinstance(space, spaces.Discrete):
-        return [int(space.n)]
-    if isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim == 1:
-        return [int(n) for n in space.nvec]
-    if isinstance(space, spaces.MultiBinary) and isinstance(space.n, int):
-        return [2] * space.n
-    raise ValueError(
-        f"The action space must be Discrete, or MultiDiscrete or MultiBinary of one dimension, to be masked, but it is {space}."
-    )
 
+    def __init__(self, space: spaces.Space[Any]):
+        if isinstance(space, spaces.Discrete):
+            self.n_choices = [int(space.n)]
+        elif isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim == 1:
+            self.n_choices = [int(n) for n in space.nvec]
+        elif isinstance(space, spaces.MultiBinary) and isinstance(space.n, int):
+            self.n_choices = [2] * space.n
+        else:
+            raise UnmaskableSpaceError(
+                "To be masked, the action space must be Discrete, or MultiDiscrete or MultiBinary of one dimension, "
+                f"but it is {space}."
+            )
+        self.size = sum(self.n_choices)
+        self._starts: np.ndarray = np.cumsum(self.n_choices) - self.n_choices
 
-def checked(masks: Sequence[Any] | np.ndarray, n_choices: list[int], whose: str = "environment") -> np.ndarray:
-    """Masks as one array of their own, if each part of each action has a choice.
+    def checked(self, masks: Sequence[Any], whose: str = "environment") -> np.ndarray:
+        """Masks as one array of their own, if each part of each action has a choice.
 
-    :param masks: for each environment, which choices it offers: ``sum(n_choices)`` truth values in any shape
-    :param n_choices: number of choices in each part of an action
-    :param whose: what each mask is of, for the message
-    :return: bool ``[n_envs, sum(n_choices)]``
-    :raises ValueError: naming the environment whose mask is of another size or offers nothing
-    """
-    size = sum(n_choices)
-    if any(np.size(mask) != size for mask in masks):
-        i = next(i for i, mask in enumerate(masks) if np.size(mask) != size)
-        raise ValueError(
-            f"`action_masks` of {whose} {i} must have {size} values, one for each choice, but they are of shape "
-            f"{np.shape(masks[i])}."
-        )
-    flat = np.array([np.ravel(mask) for mask in masks], dtype=bool)
-    starts = np.cumsum(n_choices) - n_choices
-    offers = np.logical_or.reduceat(flat, starts, axis=1)
-    if not offers.all():
-        i, part = map(int, np.argwhere(~offers)[0])
-        of_part = f" in part {part} of the action" if len(n_choices) > 1 else ""
-        mask = flat[i, starts[part] : starts[part] + n_choices[part]].tolist()
-        raise ValueError(f"`action_masks` of {whose} {i} must leave something to choose{of_part}, but they are {mask}.")
-    return flat
+        :param masks: for each environment, which choices it offers: ``size`` truth values in any shape
+        :param whose: what each mask is of, for the message
+        :return: bool ``[n_envs, size]``
+        :raises ValueError: naming the environment whose mask is of another size or offers nothing
+        """
+        try:
+            flat = np.array(masks, dtype=bool).reshape(len(masks), self.size)
+        except ValueError:
+            i, mask = next((i, mask) for i, mask in enumerate(masks) if np.size(mask) != self.size)
+            rule = f"`action_masks` of {whose} {i} must have {self.size} values, one for each choice"
+            raise ValueError(f"{rule}, but they are of shape {np.shape(mask)}.") from None
+        if len(masks) * len(self.n_choices) != len(self._starts):
+            self._starts = np.cumsum(self.n_choices * len(masks)) - self.n_choices * len(masks)
+        offered = np.logical_or.reduceat(flat.ravel(), self._starts)  # of each part of each action
+        if np.count_nonzero(offered) < len(offered):
+            i, part = divmod(int(offered.argmin()), len(self.n_choices))
+            mask = np.split(flat[i], np.cumsum(self.n_choices)[:-1])[part].tolist()
+            of_part = f" in part {part} of the action" if len(self.n_choices) > 1 else ""
+            raise ValueError(f"`action_masks` of {whose} {i} must leave something to choose{of_part}, but they are {mask}.")
+        return flat
 
 
 def masked_sampler(policy: MaskableActorCriticPolicy, generator: np.random.Generator) -> Sample | None:
@@ -67,7 +74,7 @@ def masked_sampler(policy: MaskableActorCriticPolicy, generator: np.random.Gener
     :return: a function of logits ``[n_envs, n_choices]`` and masks bool ``[n_envs, n_choices]``, or None where the
         distribution is not one of sb3-contrib's
     """
-    distribution = policy.action_dist
+    distribution: Any = policy.action_dist
     if any(callable(value) for value in vars(distribution).values()):  # a method that was set on the object
         return None
     gumbel = in_blocks(generator.gumbel)

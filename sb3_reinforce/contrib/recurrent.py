@@ -54,7 +54,8 @@ class RecurrentREINFORCE(REINFORCE):
 
     The update evaluates each trajectory from its first step and a zero state, so the gradient goes through all of its steps:
 
-    .. math:: \hat g = \frac{1}{m} \sum_{i=1}^{m} \sum_{t} \psi_{i,t} \, \nabla \log \pi_\theta(a_{i,t} \mid s_{i,0}, \ldots, s_{i,t})
+    .. math::
+        \hat g = \frac{1}{m} \sum_{i=1}^{m} \sum_{t} \psi_{i,t} \nabla \log \pi_\theta(a_{i,t} \mid s_{i,0}, \ldots, s_{i,t})
 
     No hidden state is stored, and none is out of date. The arguments are those of ``REINFORCE``. ``batch_size`` bounds the
     steps per pass including those that pad trajectories to the same length; a longer trajectory is a pass of its own.

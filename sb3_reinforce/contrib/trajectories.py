@@ -44,6 +44,7 @@ class RecurrentEvaluator(Evaluator):
         state, starts = zero_state(self.policy, len(index)), th.zeros(index.size, device=self.batch.device)
         obs, actions = _take(part.observations, rows), part.actions[rows]
         given = {name: values[rows] for name, values in part.given.items()}
+        entropy: th.Tensor | None
         if self._whole:
             _, log_probs, entropy = self.policy.evaluate_actions(obs, actions, RNNStates(state, state), starts, **given)
         else:
