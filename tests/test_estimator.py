@@ -2,12 +2,10 @@
 
 import itertools
 
-import numpy as np
 import pytest
 import torch as th
 from oracle import (
     TabularMDP,
-    batches,
     estimate,
     exact_gradient,
     expected_estimate,

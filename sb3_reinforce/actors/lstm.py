@@ -19,7 +19,6 @@ from sb3_reinforce.actors.mlp import (
     layers_of,
     linear_function,
     sampler,
-    seeded_by_torch,
 )
 from sb3_reinforce.actors.policy import Actor, is_watched, overrides
 from sb3_reinforce.batch import Observations
@@ -103,8 +102,11 @@ def lstm_actor(policy: RecurrentActorCriticPolicy, generator: np.random.Generato
     lstm = policy.lstm_actor
     if not is_transparent(policy, "_process_sequence") or type(lstm) is not nn.LSTM or not lstm.bias or lstm.proj_size > 0:
         return None
-    encode, layers, sample = encoder(policy), layers_of(policy), sampler(policy, generator or seeded_by_torch())
-    if encode is None or layers is None or sample is None:
+    encode, layers = encoder(policy), layers_of(policy)
+    if encode is None or layers is None:
+        return None
+    sample = sampler(policy, generator)
+    if sample is None:
         return None
     return LstmActor(encode, [LstmCell(lstm, layer) for layer in range(lstm.num_layers)], layers, sample)
 

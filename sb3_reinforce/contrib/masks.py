@@ -12,7 +12,7 @@ from sb3_contrib.common.maskable.distributions import (
 )
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 
-from sb3_reinforce.actors.mlp import Sample, in_blocks
+from sb3_reinforce.actors.mlp import Sample, in_blocks, is_one_of, seeded_by_torch
 
 
 class UnmaskableSpaceError(ValueError, AssertionError):
@@ -66,18 +66,18 @@ class MaskRule:
         return flat
 
 
-def masked_sampler(policy: MaskableActorCriticPolicy, generator: np.random.Generator) -> Sample | None:
-    """Sampling from the policy's distribution under masks, given the last layer's outputs.
+def masked_sampler(policy: MaskableActorCriticPolicy, generator: np.random.Generator | None) -> Sample | None:
+    """Sampling from one of sb3-contrib's distributions under masks, given the last layer's outputs; None for another one.
 
     :param policy: a policy of sb3-contrib, or one that derives from it
-    :param generator: source of random numbers
-    :return: a function of logits ``[n_envs, n_choices]`` and masks bool ``[n_envs, n_choices]``, or None where the
-        distribution is not one of sb3-contrib's
+    :param generator: source of random numbers; None: one that torch's generator seeds
+    :return: a function of logits ``[n_envs, n_choices]`` and masks bool ``[n_envs, n_choices]``
     """
     distribution: Any = policy.action_dist
-    if any(callable(value) for value in vars(distribution).values()):  # a method that was set on the object
+    of_parts = MaskableMultiCategoricalDistribution, MaskableBernoulliDistribution
+    if not is_one_of(distribution, MaskableCategoricalDistribution, *of_parts):
         return None
-    gumbel = in_blocks(generator.gumbel)
+    gumbel = in_blocks((generator or seeded_by_torch()).gumbel)
 
     def perturbed(logits: np.ndarray, action_masks: np.ndarray | None) -> np.ndarray:
         # The Gumbel-max trick, in which a choice of probability 0 never has the greatest value.
@@ -93,7 +93,5 @@ def masked_sampler(policy: MaskableActorCriticPolicy, generator: np.random.Gener
 
     if type(distribution) is MaskableCategoricalDistribution:
         return sample_categorical
-    if type(distribution) in (MaskableMultiCategoricalDistribution, MaskableBernoulliDistribution):
-        splits = np.cumsum(distribution.action_dims)[:-1]
-        return sample_multi_categorical
-    return None
+    splits = np.cumsum(distribution.action_dims)[:-1]
+    return sample_multi_categorical
