@@ -9,6 +9,7 @@ from sb3_contrib.common.recurrent.policies import (
     RecurrentMultiInputActorCriticPolicy,
 )
 from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import MaybeCallback
 
 from sb3_reinforce.actors import Actor, preferred
@@ -22,8 +23,13 @@ from sb3_reinforce.reinforce import REINFORCE
 SelfRecurrentREINFORCE = TypeVar("SelfRecurrentREINFORCE", bound="RecurrentREINFORCE")
 
 
-class _Reloadable(RecurrentActorCriticPolicy):
-    """What is saved of the policy is all that it was made of."""
+class _Mended(RecurrentActorCriticPolicy):
+    """What is saved of the policy is all that it was made of, and observations may be of any space."""
+
+    def make_features_extractor(self) -> BaseFeaturesExtractor:
+        extractor = super().make_features_extractor()
+        extractor._features_dim = int(extractor.features_dim)  # numpy's for MultiDiscrete, which torch's LSTM refuses
+        return extractor
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {
@@ -37,15 +43,15 @@ class _Reloadable(RecurrentActorCriticPolicy):
         }
 
 
-class MlpLstmPolicy(_Reloadable):
+class MlpLstmPolicy(_Mended):
     """sb3-contrib's ``RecurrentActorCriticPolicy``, whose ``load`` remembers all that it was made of."""
 
 
-class CnnLstmPolicy(_Reloadable, RecurrentActorCriticCnnPolicy):
+class CnnLstmPolicy(_Mended, RecurrentActorCriticCnnPolicy):
     """sb3-contrib's ``RecurrentActorCriticCnnPolicy``, whose ``load`` remembers all that it was made of."""
 
 
-class MultiInputLstmPolicy(_Reloadable, RecurrentMultiInputActorCriticPolicy):
+class MultiInputLstmPolicy(_Mended, RecurrentMultiInputActorCriticPolicy):
     """sb3-contrib's ``RecurrentMultiInputActorCriticPolicy``, whose ``load`` remembers all that it was made of."""
 
 
