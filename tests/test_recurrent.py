@@ -199,17 +199,15 @@ def test_the_value_of_a_cut_trajectorys_last_observation_remembers_all_of_it(lst
 VALUE: dict[str, Any] = {"baseline": "value", "return_type": "reward_to_go", "bootstrap_truncated": True}
 
 
-def random_walks() -> Any:
-    """Environments whose episodes differ in length and observations."""
-    return vectorized(*(SpacesEnv(BOX, spaces.Discrete(2), length=length, seed=length) for length in (4, 2, 7)))
-
-
-def sharpened(model: RecurrentREINFORCE) -> RecurrentREINFORCE:
-    """The policy remembers much, and takes the action that it prefers."""
+def make_sharp_model(**kwargs: Any) -> RecurrentREINFORCE:
+    """A policy that remembers much and takes the action that it prefers, where observations are random and lengths differ."""
+    env = vectorized(*(SpacesEnv(BOX, spaces.Discrete(2), length=length, seed=length) for length in (4, 2, 7)))
+    model = make_model(env, n_episodes=30, learning_rate=0.0, policy_kwargs={"lstm_hidden_size": 16}, **kwargs)
+    generator = th.Generator().manual_seed(0)
     with th.no_grad():
-        for parameter in model.policy.lstm_actor.parameters():
-            parameter.normal_(generator=th.Generator().manual_seed(parameter.numel()))
-        model.policy.action_net.weight.normal_(generator=th.Generator().manual_seed(0)).mul_(1e4)
+        for name, parameter in model.policy.lstm_actor.named_parameters():
+            parameter.normal_(std=float("weight" in name), generator=generator)
+        model.policy.action_net.weight.normal_(std=1e4, generator=generator)
     return model
 
 
@@ -219,9 +217,10 @@ def test_a_rollout_remembers_the_episode_and_nothing_before_it(fast, horizon, mo
     """With several environments, waiting ones among them, and episodes that the horizon cuts."""
     if not fast:
         monkeypatch.setattr(recurrent, "lstm_actor", lambda policy: None)
-    model = sharpened(make_model(random_walks(), n_episodes=30, horizon=horizon, learning_rate=0.0))
+    model = make_sharp_model(horizon=horizon)
     model.learn(1)
     assert isinstance(model._make_actor(), LstmActor) == fast
+    assert 0.1 < next(model.rollout_buffer.get()).actions.float().mean() < 0.9
     assert model._evaluator(model.rollout_buffer.batch()).all_log_probs().min() > -5  # some actions are nearly as good
 
 
@@ -229,7 +228,7 @@ def test_a_state_carried_over_an_episodes_start_would_be_seen(monkeypatch):
     without_zeros = LstmCell.__call__
     monkeypatch.setattr(LstmCell, "__call__", lambda self, x, starts: without_zeros(self, x, np.zeros_like(starts)))
     monkeypatch.setattr(recurrent, "lstm_agrees", lambda actor, policy: True)
-    model = sharpened(make_model(random_walks(), n_episodes=30, learning_rate=0.0))
+    model = make_sharp_model()
     model.learn(1)
     assert model._evaluator(model.rollout_buffer.batch()).all_log_probs().min() < -50
 
