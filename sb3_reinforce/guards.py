@@ -7,7 +7,7 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
-from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from sb3_reinforce.arguments import require
@@ -119,6 +119,12 @@ def check_prediction(observation: object) -> None:
         rule = "`observation` must be a numpy array or a dict of them"
         require(not isinstance(each, th.Tensor), f"{rule}: pass `.cpu().numpy()` of a tensor", type(each))
         require(not isinstance(each, list), f"{rule}: pass `np.array(observation)`", each)
+
+
+def n_observations(policy: BasePolicy, observation: np.ndarray | dict[str, np.ndarray]) -> int:
+    """Number of environments that an observation, as ``predict`` takes it, is of."""
+    tensor, _ = policy.obs_to_tensor(observation)
+    return len(next(iter(tensor.values())) if isinstance(tensor, dict) else tensor)
 
 
 class NotComputed:

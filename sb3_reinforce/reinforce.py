@@ -185,7 +185,7 @@ class REINFORCE(OnPolicyAlgorithm):
 
     def _setup_model(self) -> None:
         check_arguments(vars(self))
-        guards.check_policy_class(self.policy_class)
+        self._check_policy_class()
         if self.rollout_buffer_class is None:
             self.rollout_buffer_class = EpisodicRolloutBuffer
         if self.use_sde and self.sde_sample_freq != 1:
@@ -194,6 +194,13 @@ class REINFORCE(OnPolicyAlgorithm):
                 "steps, and the gradient estimate is not exact. With `sde_sample_freq=1` the noise of each step is its own.",
                 stacklevel=3,
             )
+        self._build()
+
+    def _check_policy_class(self) -> None:
+        guards.check_policy_class(self.policy_class)
+
+    def _build(self) -> None:
+        """The learning rate's schedule, seeds, the buffer and the policy, as SB3 makes them."""
         super()._setup_model()
         cut_graph(self.policy.action_dist)  # that of the noise which gSDE's policy is made with
 
@@ -230,20 +237,32 @@ class REINFORCE(OnPolicyAlgorithm):
 
     def _make_actor(self) -> Actor:
         """Rebuilt each rollout, in case a parameter, a module or a hook was replaced, and then compared with the policy."""
-        actor = mlp_actor(self.policy)
-        if actor is None:
-            return policy_actor(self.policy)
+        fast = self._fast_actor()
+        if fast is None:
+            return self._policy_actor()
         if self._compared != fingerprint(self.policy):
-            self._compared, self._agrees = fingerprint(self.policy), agrees(actor, self.policy)
+            self._compared, self._agrees = fingerprint(self.policy), self._agree(fast)
         if self._agrees:
-            return actor
+            return fast
         if not self._warned_of_slow_actor:
             self._warned_of_slow_actor = True
             warnings.warn(
                 "The policy does not just do what its layers say; rollouts ask the policy itself, which is slower.",
                 stacklevel=5,
             )
+        return self._policy_actor()
+
+    def _fast_actor(self) -> Any:
+        """An actor in numpy, or None where the policy allows none."""
+        return mlp_actor(self.policy)
+
+    def _policy_actor(self) -> Actor:
+        """The policy itself as an actor."""
         return policy_actor(self.policy)
+
+    def _agree(self, fast: Any) -> bool:
+        """Whether the fast actor has the policy's distribution."""
+        return agrees(fast, self.policy)
 
     def _given(self, env: VecEnv) -> Given:
         """What the policy is given at a step besides observations, by the name of its argument: here, nothing."""
@@ -505,13 +524,15 @@ class REINFORCE(OnPolicyAlgorithm):
         state: tuple[np.ndarray, ...] | None = None,
         episode_start: np.ndarray | None = None,
         deterministic: bool = False,
+        **given: Any,
     ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
         """As in SB3, and an action of a discrete space whose ``start`` is not 0 is one of that space.
 
+        :param given: what else the policy is given, by the name of its argument
         :raises ValueError: if ``observation`` is a tensor, a list or a tuple
         """
         guards.check_prediction(observation)
-        actions, state = super().predict(observation, state, episode_start, deterministic)
+        actions, state = self.policy.predict(observation, state, episode_start, deterministic, **given)
         start = getattr(self.action_space, "start", 0)
         return (np.asarray(actions + start) if np.any(start) else actions), state
 

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch as th
-from oracle import REWARDS, TabularMDP, exact_gradient, make_model, probability, trajectories, update
+from oracle import PLAIN, TabularMDP, exact_gradient, make_model, probability, trajectories, update
 from stable_baselines3.common.env_util import make_vec_env
 
 from sb3_reinforce import REINFORCE
@@ -98,8 +98,8 @@ def test_long_episodes_are_not_under_sampled(n_envs):
 @pytest.mark.parametrize("return_type", ["trajectory", "reward_to_go"])
 def test_leave_one_out_lowers_the_variance(return_type, monkeypatch):
     """Where the returns have much in common to subtract, as when every step pays 3 more."""
-    for pair, reward in REWARDS.items():
-        monkeypatch.setitem(REWARDS, pair, reward + 3.0)
+    for pair, reward in PLAIN.rewards.items():
+        monkeypatch.setitem(PLAIN.rewards, pair, reward + 3.0)
     _, plain = sampled_updates(1, 4, return_type=return_type)
     _, better = sampled_updates(1, 4, return_type=return_type, baseline="leave_one_out")
     assert better.var(axis=0).sum() < 0.9 * plain.var(axis=0).sum()
