@@ -1,5 +1,7 @@
 """Mistakes that are told before any work is lost, and what is said of them."""
 
+import sys
+import warnings
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
@@ -12,6 +14,14 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from sb3_reinforce.arguments import require
 from sb3_reinforce.buffer import EpisodicRolloutBuffer
+
+
+def warn(message: str) -> None:
+    """Warn at the line of the user that led here, through however many methods of SB3 and of this package."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals["__name__"].startswith(("sb3_reinforce.", "stable_baselines3.")):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, stacklevel=level)
 
 
 def check_policy_class(policy_class: type) -> None:

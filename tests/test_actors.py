@@ -15,8 +15,7 @@ from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import nn
 
-from sb3_reinforce import REINFORCE, CnnPolicy, MlpPolicy, MultiInputPolicy
-from sb3_reinforce import reinforce as reinforce_module
+from sb3_reinforce import REINFORCE, CnnPolicy, MlpPolicy, MultiInputPolicy, rollouts
 from sb3_reinforce.actors import MlpActor, agrees, environment_actions, mlp_actor, policy_actor
 
 BOX = FLAT_SPACES["box"]
@@ -474,7 +473,7 @@ def test_learn_does_not_ask_the_policy_where_numpy_agrees(monkeypatch: pytest.Mo
     def asked(policy: ActorCriticPolicy) -> None:
         raise AssertionError("the policy was asked")
 
-    monkeypatch.setattr(reinforce_module, "policy_actor", asked)
+    monkeypatch.setattr(rollouts, "policy_actor", asked)
     model = REINFORCE("MlpPolicy", vectorized(BanditEnv()), n_episodes=4)
     assert model.learn(12).num_timesteps == 12
 

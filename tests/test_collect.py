@@ -19,8 +19,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnvWrapper, VecFrameStack, VecMonitor, VecNormalize
 
-from sb3_reinforce import REINFORCE, EpisodicRolloutBuffer
-from sb3_reinforce import reinforce as reinforce_module
+from sb3_reinforce import REINFORCE, EpisodicRolloutBuffer, rollouts
 from sb3_reinforce.returns import time_steps
 
 BOX = spaces.Box(-1, 1, (2,), np.float32)
@@ -175,7 +174,7 @@ def test_parity_with_the_inherited_loop(
         model = make_model(env, n_episodes=2 * n_envs, seed=1, **kwargs)
         recorder = Recorder()
         _, callback = model._setup_learn(100, recorder)
-        monkeypatch.setattr(reinforce_module, "mlp_actor", lambda policy: None)  # so that both draw from torch's generator
+        monkeypatch.setattr(rollouts, "mlp_actor", lambda policy: None)  # so that both draw from torch's generator
         if inherited:
             buffer_class = DictRolloutBuffer if isinstance(observation_space, spaces.Dict) else RolloutBuffer
             buffer = buffer_class(2 * length, observation_space, action_space, "cpu", n_envs=n_envs)
@@ -399,7 +398,7 @@ def test_what_follows_a_trajectory_is_kept_for_each_key() -> None:
 
 def test_an_episode_that_does_not_end_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """Named by its environment and with the remedy, where a loop over episodes would hang; nothing is learned from it."""
-    monkeypatch.setattr(reinforce_module, "_ENDLESS", 50)
+    monkeypatch.setattr(rollouts, "_ENDLESS", 50)
     model = make_model(scripted([3], None), n_episodes=4)
     before = parameters(model)
     with pytest.raises(ValueError, match=r"episode of environment 1 did not end within 50 steps.*`horizon=`"):
@@ -410,7 +409,7 @@ def test_an_episode_that_does_not_end_is_an_error(monkeypatch: pytest.MonkeyPatc
 
 def test_an_episode_may_last_as_long_as_training(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever asks for a million steps may mean episodes of a million steps."""
-    monkeypatch.setattr(reinforce_module, "_ENDLESS", 5)
+    monkeypatch.setattr(rollouts, "_ENDLESS", 5)
     model = make_model(scripted([60]), n_episodes=1)
     assert model.learn(60).num_timesteps == 60
     with pytest.raises(ValueError, match="did not end within 59 steps"):

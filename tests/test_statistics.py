@@ -52,7 +52,7 @@ def test_the_sampled_gradient_is_the_exact_one(n_envs, options):
 
 
 def test_the_sampled_gradient_is_the_exact_one_when_the_policy_itself_acts(monkeypatch):
-    monkeypatch.setattr("sb3_reinforce.reinforce.mlp_actor", lambda *_: None)
+    monkeypatch.setattr("sb3_reinforce.rollouts.mlp_actor", lambda *_: None)
     model, updates = sampled_updates(n_envs=8, n_episodes=4)
     assert not isinstance(model._make_actor(), MlpActor)
     assert largest_z(updates, exact_gradient(model, HORIZON)) < 4
