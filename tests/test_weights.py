@@ -74,7 +74,11 @@ def test_discount_and_baseline_by_hand() -> None:
 
 def test_one_average_is_every_steps_baseline() -> None:
     """The moving average is one number for all steps."""
-    assert weights(np.array([4.0, 8.0, 1.0]), np.array([2, 1]), Family(1.0, baseline="moving_average"), 3.0).tolist() == [9, 9, -2]
+    assert weights(np.array([4.0, 8.0, 1.0]), np.array([2, 1]), Family(1.0, baseline="moving_average"), 3.0).tolist() == [
+        9,
+        9,
+        -2,
+    ]
 
 
 @pytest.mark.parametrize("return_type", RETURN_TYPES)
