@@ -410,7 +410,7 @@ OF_OTHER_SHAPES = {"GLU", "MultiheadAttention", "Softmax2d"}
 @pytest.mark.filterwarnings("ignore:Implicit dimension choice")
 @pytest.mark.parametrize("name", sorted({*nn.modules.activation.__all__} - OF_OTHER_SHAPES))
 def test_any_activation_of_torch_is_right_or_left_to_the_policy(name: str) -> None:
-    """Those that a policy can be made of, in evaluation mode, that of rollouts: elementwise or not, with parameters or none."""
+    """Those that a policy can be made of, in evaluation mode, as in rollouts: elementwise or not, with parameters or none."""
     arguments = (0.1, 20.0) if name == "Threshold" else ()
     policy = make_policy(activation_fn=lambda: getattr(nn, name)(*arguments), net_arch=[8, 8])
     policy.set_training_mode(False)
