@@ -76,19 +76,22 @@ class TabularMDP(gym.Env[int, int]):
 
     def step(self, action):
         reward = REWARDS[self.state, int(action)]
-        successors = TRANSITIONS[self.state, int(action)]
-        successor = self.np_random.choice(list(successors), p=list(successors.values()))
+        left = self.np_random.random()  # one number: a generator's ``choice`` would take most of the time of a test
+        for successor, probability in TRANSITIONS[self.state, int(action)].items():
+            left -= probability
+            if left < 0:
+                break
         self.n_steps += 1
         terminated = successor == END
-        self.state = self.state if terminated else int(successor)
+        self.state = self.state if terminated else successor
         return self.state, reward, terminated, self.n_steps == self.horizon, {}
 
 
 def make_model(env=None, **options) -> REINFORCE:
     """REINFORCE with a tabular softmax policy of random parameters, whose update *is* the gradient (SGD, step 1)."""
     policy_kwargs = {"net_arch": [], "optimizer_class": th.optim.SGD}
-    options = {"n_critic_updates": 1, **options}  # of the value network, whose parameters are put back anyway
-    model = REINFORCE("MlpPolicy", env or TabularMDP(), learning_rate=1.0, policy_kwargs=policy_kwargs, seed=0, **options)
+    arguments = {"policy": "MlpPolicy", "policy_kwargs": policy_kwargs, "n_critic_updates": 1, **options}
+    model = REINFORCE(env=env or TabularMDP(), learning_rate=1.0, seed=0, **arguments)
     with th.no_grad():
         for parameter in model.policy.parameters():
             parameter.copy_(th.randn(parameter.shape, generator=th.Generator().manual_seed(parameter.numel())) * 0.5)

@@ -1,6 +1,5 @@
 """Both ways to choose actions sample from the policy's own distribution, and the fast one knows when it cannot."""
 
-import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -78,23 +77,33 @@ def step(policy: ActorCriticPolicy, obs: Any, actions: np.ndarray) -> None:
     policy.optimizer.step()
 
 
+def assert_agree(policy: ActorCriticPolicy) -> None:
+    """Numpy and policy, and still after an optimizer step, which the views of the parameters follow."""
+    obs = drawn(policy.observation_space)
+    actor = mlp_actor(policy)
+    assert actor is not None
+    assert agrees(actor, policy, obs)
+    before = actor.outputs(obs).copy()
+    step(policy, obs, actor(obs))
+    assert np.abs(actor.outputs(obs) - before).max() > 0.001  # more than a hundred times what `agrees` tolerates
+    assert agrees(actor, policy, obs)
+
+
 @pytest.mark.parametrize("action_space", ACTION_SPACES.values(), ids=ACTION_SPACES)
 @pytest.mark.parametrize("observation_space", OBSERVATION_SPACES.values(), ids=OBSERVATION_SPACES)
 def test_numpy_and_policy_agree(observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> None:
-    """For every net and activation, and still after an optimizer step, which the views of the parameters follow."""
-    obs = drawn(observation_space)
-    for net_arch, activation_fn in [([], nn.Tanh), *itertools.product(([8], {"pi": [8, 8], "vf": [4]}), ACTIVATIONS)]:
-        case = f"{net_arch}, {activation_fn.__name__}"
-        policy = make_policy(
-            observation_space, action_space, net_arch=net_arch, activation_fn=activation_fn, optimizer_class=th.optim.SGD
-        )
-        actor = mlp_actor(policy)
-        assert actor is not None, case
-        assert agrees(actor, policy, obs), case
-        before = actor.outputs(obs).copy()
-        step(policy, obs, actor(obs))
-        assert np.abs(actor.outputs(obs) - before).max() > 0.001, case  # more than a hundred times what `agrees` tolerates
-        assert agrees(actor, policy, obs), case
+    """For every pair of spaces, without a hidden layer and with one."""
+    for net_arch in ([], [8]):
+        assert_agree(make_policy(observation_space, action_space, net_arch=net_arch, optimizer_class=th.optim.SGD))
+
+
+@pytest.mark.parametrize("net_arch", [[8], {"pi": [8, 8], "vf": [4]}, {"vf": [4]}], ids=str)
+@pytest.mark.parametrize("activation_fn", ACTIVATIONS)
+def test_numpy_and_policy_agree_whatever_is_between(activation_fn: type[nn.Module], net_arch: Any) -> None:
+    """For every activation, in networks of no, one and two hidden layers."""
+    for action_space in (ACTION_SPACES["discrete"], ACTION_SPACES["box"]):
+        options = {"net_arch": net_arch, "activation_fn": activation_fn, "optimizer_class": th.optim.SGD}
+        assert_agree(make_policy(action_space=action_space, **options))
 
 
 @pytest.mark.parametrize("optimizer_class", [th.optim.Adam, th.optim.AdamW, th.optim.RMSprop, th.optim.SGD])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch as th
 from oracle import (
+    REWARDS,
     TabularMDP,
     batches,
     estimate,
@@ -89,6 +90,28 @@ def test_rewards_to_go_are_unbiased_with_their_discount_weight(n_episodes, optio
 def test_the_optimal_baseline_of_three_trajectories_is_unbiased():
     model = make_batch_model(3, gamma=0.7, baseline="optimal")
     assert th.allclose(expected_estimate(model, horizon=2), exact_gradient(model, horizon=2), atol=ROUNDING, rtol=0)
+
+
+def expected_square(model, horizon):
+    """E|ĝ|², which is the variance but for a number that all unbiased estimates share."""
+    every = trajectories(horizon)
+    probabilities = {trajectory: probability(model, trajectory).item() for trajectory in every}
+    return sum(
+        n_orders * np.prod([probabilities[trajectory] for trajectory in batch]) * estimate(model, batch).square().sum().item()
+        for n_orders, batch in batches(every, model.n_episodes)
+    )
+
+
+@pytest.mark.parametrize("return_type", ["trajectory", "reward_to_go"])
+def test_baselines_lower_the_variance(return_type, monkeypatch):
+    """Where the returns have much in common to subtract, as when every step pays 3 more: by half, of three trajectories."""
+    for pair, reward in REWARDS.items():
+        monkeypatch.setitem(REWARDS, pair, reward + 3.0)
+    squares = {
+        baseline: expected_square(make_batch_model(3, gamma=1.0, return_type=return_type, baseline=baseline), horizon=2)
+        for baseline in (None, "leave_one_out", "mean")
+    }
+    assert squares["mean"] < squares["leave_one_out"] < 0.5 * squares[None]
 
 
 class Jump(th.optim.SGD):
