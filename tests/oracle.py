@@ -76,11 +76,10 @@ class TabularMDP(gym.Env[int, int]):
 
     def step(self, action):
         reward = REWARDS[self.state, int(action)]
-        left = self.np_random.random()  # one number: a generator's ``choice`` would take most of the time of a test
-        for successor, probability in TRANSITIONS[self.state, int(action)].items():
-            left -= probability
-            if left < 0:
-                break
+        successors = TRANSITIONS[self.state, int(action)]
+        drawn = self.np_random.random()  # one number: a generator's ``choice`` would take most of the time of a test
+        within = zip(successors, itertools.accumulate(successors.values()), strict=True)
+        successor = next(each for each, probability in within if drawn < probability)
         self.n_steps += 1
         terminated = successor == END
         self.state = self.state if terminated else successor

@@ -103,15 +103,15 @@ def expected_square(model, horizon):
 
 
 @pytest.mark.parametrize("return_type", ["trajectory", "reward_to_go"])
-def test_baselines_lower_the_variance(return_type, monkeypatch):
-    """Where the returns have much in common to subtract, as when every step pays 3 more: by half, of three trajectories."""
+def test_leave_one_out_lowers_the_variance(return_type, monkeypatch):
+    """Where the returns have much in common to subtract, as when every step pays 3 more: by half, even of two trajectories."""
     for pair, reward in REWARDS.items():
         monkeypatch.setitem(REWARDS, pair, reward + 3.0)
-    squares = {
-        baseline: expected_square(make_batch_model(3, gamma=1.0, return_type=return_type, baseline=baseline), horizon=2)
-        for baseline in (None, "leave_one_out", "mean")
-    }
-    assert squares["mean"] < squares["leave_one_out"] < 0.5 * squares[None]
+    plain, better = (
+        expected_square(make_batch_model(2, gamma=1.0, return_type=return_type, baseline=baseline), horizon=2)
+        for baseline in (None, "leave_one_out")
+    )
+    assert better < 0.5 * plain
 
 
 class Jump(th.optim.SGD):
