@@ -4,8 +4,7 @@ A baseline b is subtracted from a step's return before it multiplies ∇log π. 
 it does not depend on the step's action. Which ones qualify, and why, is the table of estimators in the README.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch as th
@@ -89,12 +88,90 @@ def optimal(gradients: th.Tensor, scores: th.Tensor) -> th.Tensor:
     return th.where(informed, numerators / denominators.where(informed, th.ones_like(denominators)), 0.0).to(gradients)
 
 
+def _others_to_go(others: np.ndarray, totals: np.ndarray, lengths: np.ndarray, gamma: float, ratios: np.ndarray) -> np.ndarray:
+    r"""What the rewards of others sum to from each step of trajectory i on, each weighted with i's ratio up to it.
+
+    .. math:: \sum_{k \ge t} \gamma^{k-t} \rho^i_{0:\min(k, H_i - 1)} o_{i,k}
+
+    They do not end where i does: i's ratio stays what it is then. To leave them out would let the baseline depend on i's
+    actions, which decide how long i lasts.
+
+    :param others: :math:`o_{i,k}`, sum of the others' rewards at each step of i, float ``[M]``
+    :param totals: sum of all rewards at each time, float ``[H]``: what :math:`o_{i,k}` is once i has ended
+    :param lengths: number of steps of each trajectory, int ``[m]``, each at least 1
+    :param gamma: discount factor in (0, 1]
+    :param ratios: likelihood ratio up to each step, float ``[M]``
+    :return: float64 ``[M]``
+    """
+    lasts = np.cumsum(lengths) - 1
+    beyond = np.append(rewards_to_go(totals, np.array([len(totals)]), gamma), 0.0)[lengths]
+    weighted = ratios * others
+    weighted[lasts] += gamma * ratios[lasts] * beyond
+    return rewards_to_go(weighted, lengths, gamma)
+
+
+def _others_in_all(
+    others: np.ndarray, totals: np.ndarray, lengths: np.ndarray, gamma: float, ratios: np.ndarray
+) -> np.ndarray:
+    r"""What all rewards of others sum to, each weighted with i's ratio up to it or to the present step, whichever is later.
+
+    .. math:: \sum_k \gamma^k \rho^i_{0:\min(\max(k, t), H_i - 1)} o_{i,k}
+
+    Parameters and return as for ``_others_to_go``.
+    """
+    discounts = gamma ** time_steps(lengths)
+    so_far = np.cumsum(discounts * others)
+    starts = np.cumsum(lengths) - lengths
+    so_far -= np.repeat(so_far[starts] - others[starts], lengths)
+    return ratios * so_far + discounts * (_others_to_go(others, totals, lengths, gamma, ratios) - ratios * others)
+
+
+def _mean(rewards: np.ndarray, lengths: np.ndarray, gamma: float, ratios: np.ndarray | None = None) -> np.ndarray:
+    if ratios is None:
+        return np.repeat(mean(trajectory_returns(rewards, lengths, gamma)), lengths)
+    totals = np.bincount(time_steps(lengths), weights=rewards)
+    return _others_in_all(totals[time_steps(lengths)], totals, lengths, gamma, ratios) / len(lengths)
+
+
+def _leave_one_out(rewards: np.ndarray, lengths: np.ndarray, gamma: float, ratios: np.ndarray | None = None) -> np.ndarray:
+    if ratios is None:
+        return np.repeat(leave_one_out(trajectory_returns(rewards, lengths, gamma)), lengths)
+    totals = np.bincount(time_steps(lengths), weights=rewards)
+    others = totals[time_steps(lengths)] - rewards
+    return _others_in_all(others, totals, lengths, gamma, ratios) / (len(lengths) - 1)
+
+
+def _time_leave_one_out(
+    rewards: np.ndarray, lengths: np.ndarray, gamma: float, ratios: np.ndarray | None = None
+) -> np.ndarray:
+    if ratios is None:
+        return time_leave_one_out(rewards_to_go(rewards, lengths, gamma), lengths)
+    t = time_steps(lengths)
+    totals, n_others = np.bincount(t, weights=rewards), np.bincount(t)[t] - 1
+    to_go = _others_to_go(totals[t] - rewards, totals, lengths, gamma, ratios)
+    return np.divide(to_go, n_others, out=np.zeros(len(t)), where=n_others > 0)
+
+
+class OfBatch(Protocol):
+    """A baseline that is made of the batch's rewards."""
+
+    def __call__(self, rewards: np.ndarray, lengths: np.ndarray, gamma: float, ratios: np.ndarray | None = None) -> np.ndarray:
+        """The baseline of each step, float64 ``[M]``.
+
+        :param rewards: reward of each step, float ``[M]``
+        :param lengths: number of steps of each trajectory, int ``[m]``, each at least 1
+        :param gamma: discount factor in (0, 1]
+        :param ratios: likelihood ratio up to each step, float ``[M]``, by which each reward of the baseline is weighted, for
+            rewards-to-go that are weighted likewise; None: no weights
+        """
+
+
 class Baseline(NamedTuple):
     """What a name of ``REINFORCE(baseline=...)`` stands for."""
 
-    of_batch: Callable[[np.ndarray, np.ndarray, float], np.ndarray] | None = None
-    """From rewards ``[M]``, lengths ``[m]`` and γ to the baseline of each step ``[M]``; None: it is not a number of the batch
-    (``None`` is 0, "moving_average" and "value" are of earlier batches, "optimal" is a vector)."""
+    of_batch: OfBatch | None = None
+    """How the batch's rewards make it. None: they do not (``None`` is 0, "moving_average" and "value" are of earlier batches,
+    and "optimal" is no number but a vector)."""
     compares: bool = False
     """Whether a trajectory is compared with the others of its batch, so that there must be others."""
     to_go_only: bool = False
@@ -103,15 +180,9 @@ class Baseline(NamedTuple):
 
 BASELINES = {
     None: Baseline(),
-    "mean": Baseline(
-        lambda rewards, lengths, gamma: np.repeat(mean(trajectory_returns(rewards, lengths, gamma)), lengths), True
-    ),
-    "leave_one_out": Baseline(
-        lambda rewards, lengths, gamma: np.repeat(leave_one_out(trajectory_returns(rewards, lengths, gamma)), lengths), True
-    ),
-    "time_leave_one_out": Baseline(
-        lambda rewards, lengths, gamma: time_leave_one_out(rewards_to_go(rewards, lengths, gamma), lengths), True, True
-    ),
+    "mean": Baseline(_mean, compares=True),
+    "leave_one_out": Baseline(_leave_one_out, compares=True),
+    "time_leave_one_out": Baseline(_time_leave_one_out, compares=True, to_go_only=True),
     "moving_average": Baseline(),
     "optimal": Baseline(compares=True),
     "value": Baseline(),

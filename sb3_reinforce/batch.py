@@ -1,5 +1,6 @@
 """``Batch``: what a rollout hands to an update."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -12,6 +13,11 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 Given = dict[str, np.ndarray]
 #: An observation of all environments, or their storage: an array, or one for each key of a Dict space.
 Observations = np.ndarray | dict[str, np.ndarray]
+
+
+def copied(obs: Observations) -> Observations:
+    """The same observations in arrays of their own."""
+    return {key: np.array(each) for key, each in obs.items()} if isinstance(obs, dict) else np.array(obs)
 
 
 class EpisodicRolloutBufferSamples(NamedTuple):
@@ -68,6 +74,12 @@ class Batch:
         """Where in the batch of M steps each of the m trajectories is."""
         lasts = np.cumsum(self.lengths)
         return [slice(int(last - length), int(last)) for last, length in zip(lasts, self.lengths, strict=True)]
+
+    @property
+    def observation_nbytes(self) -> int:
+        """Size of one observation as float32, in bytes."""
+        stored = self.observations.values() if isinstance(self.observations, dict) else [self.observations]
+        return 4 * sum(math.prod(each.shape[1:]) for each in stored)
 
     def to_torch(self, values: np.ndarray) -> th.Tensor:
         """One number a step, as float32 on the device."""

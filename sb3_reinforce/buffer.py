@@ -8,7 +8,7 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import RolloutBuffer
 
-from sb3_reinforce.batch import Batch, EpisodicRolloutBufferSamples, Given, Observations
+from sb3_reinforce.batch import Batch, EpisodicRolloutBufferSamples, Given, Observations, copied
 from sb3_reinforce.returns import trajectory_returns
 
 try:
@@ -34,16 +34,14 @@ class EpisodicRolloutBuffer(RolloutBuffer):
     """
 
     observations: Observations  # type: ignore[assignment]
+    rewards: np.ndarray
+    """Reward of each step, float32 ``[n_rows, n_envs]``. What is added to them before ``train()`` counts."""
     given: Given
     """What else the policy was given at each step, by the name of its argument, ``[n_rows, n_envs, ...]``."""
     recorded: np.ndarray
     """Which steps belong to the batch, bool ``[n_rows, n_envs]``."""
     lengths: np.ndarray
     """Number of steps of each trajectory, int64 ``[m]``."""
-    returns: np.ndarray
-    """R(τ) of each trajectory, float64 ``[m]``."""
-    step_rewards: np.ndarray
-    """Reward of each step of the batch, flat and episode-major as ``returns.py`` takes it, float32 ``[M]``."""
     last_observations: dict[int, Observations]
     """s_H of trajectories that were cut, by their last step's index in the batch of M steps."""
 
@@ -142,12 +140,12 @@ class EpisodicRolloutBuffer(RolloutBuffer):
         return stored if fits else np.zeros(shape, values.dtype)  # type: ignore[return-value]
 
     def add_last_observations(self, observations: dict[int, Observations]) -> None:
-        """Keep what was observed after the step just added, where that was the last of a trajectory cut there.
+        """Keep copies of what was observed after the step just added, where that was the last of a trajectory cut there.
 
         :param observations: s_H, by the index of the environment
         """
         for env, obs in observations.items():
-            self._cut_at[(self.pos - 1) * self.n_envs + env] = obs
+            self._cut_at[(self.pos - 1) * self.n_envs + env] = copied(obs)
 
     def _grow(self) -> None:
         """Double the number of rows."""
@@ -197,7 +195,7 @@ class EpisodicRolloutBuffer(RolloutBuffer):
         raise_if_not_finite({f"observation {key}".rstrip(): value[None] for key, value in observations.items()}, self.pos)
 
     def compute_returns_and_advantage(self, last_values: th.Tensor | None = None, dones: np.ndarray | None = None) -> None:
-        """Order the batch by trajectory and compute its ``lengths``, ``step_rewards`` and ``returns``.
+        """Order the batch by trajectory, which makes ``lengths``, ``step_rewards`` and ``returns`` what they are.
 
         :param last_values: not used; a whole trajectory needs no value to stand for its rest
         :param dones: not used, likewise
@@ -208,12 +206,32 @@ class EpisodicRolloutBuffer(RolloutBuffer):
         envs, rows = np.nonzero(recorded)  # environment by environment, each in order of time
         self._order = rows * self.n_envs + envs
         starts = np.flatnonzero(self.episode_starts[: self.pos].T[recorded])
-        self.step_rewards = self.rewards[: self.pos].T[recorded]
         self.lengths = np.diff(starts, append=len(self._order))
-        self.returns = trajectory_returns(self.step_rewards, self.lengths, self.gamma)
         lasts = np.cumsum(self.lengths) - 1
         self.last_observations = {int(step): self._cut_at[at] for step in lasts if (at := self._order[step]) in self._cut_at}
         self.full = True
+
+    @property
+    def step_rewards(self) -> np.ndarray:
+        """Reward of each step of the batch, flat and episode-major as ``returns.py`` takes it, float32 ``[M]``, read-only."""
+        return _read_only(_rows(self.rewards)[self._order])
+
+    @property
+    def returns(self) -> np.ndarray:
+        """R(τ) of each trajectory, float64 ``[m]``, read-only: add to ``rewards`` instead."""
+        return _read_only(trajectory_returns(self.step_rewards, self.lengths, self.gamma))
+
+    @returns.setter
+    def returns(self, value: np.ndarray) -> None:
+        raise AttributeError("`returns` are the sums of `rewards`: add to those, before `train()`.")
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("advantages", "values", "log_probs"):
+            raise AttributeError(
+                f"EpisodicRolloutBuffer has no `{name}`: REINFORCE computes what it needs in `train()`, from `rewards`. To "
+                "change what is learned, add to `rewards` before."
+            )
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def size(self) -> int:
         """Number of rows that were collected."""
@@ -282,6 +300,11 @@ def _doubled(array: np.ndarray) -> np.ndarray:
     grown = np.zeros((2 * len(array), *array.shape[1:]), dtype=array.dtype)
     grown[: len(array)] = array
     return grown
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    array.flags.writeable = False
+    return array
 
 
 def _rows(array: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """The value network: what a baseline asks of it, and its fit."""
 
 import numpy as np
+import torch as th
 from torch.nn import functional as F
 
 from sb3_reinforce.evaluation import Evaluator
@@ -30,30 +31,43 @@ def check_targets(targets: np.ndarray) -> None:
         raise ValueError("The returns are too large for a value network in float32; the parameters were not updated.")
 
 
-def fit(evaluator: Evaluator, targets: np.ndarray, n_updates: int, vf_coef: float, max_grad_norm: float | None) -> float:
+def fit(
+    evaluator: Evaluator,
+    targets: np.ndarray,
+    parameters: list[th.nn.Parameter],
+    n_updates: int,
+    vf_coef: float,
+    max_grad_norm: float | None,
+) -> None:
     """Gradient steps of the value network towards the targets of this batch, for the batches to come.
 
     :param evaluator: the policy and the batch
     :param targets: what the values predict, float ``[M]``
+    :param parameters: what is fitted: no parameter that log π depends on, since so many steps would move the policy as far
+        as its own step does
     :param n_updates: number of gradient steps, at least 1
     :param vf_coef: coefficient of the loss, above 0
     :param max_grad_norm: the maximum norm of the gradient, above 0; None: no clipping
-    :return: mean squared error before the last step
     :raises ValueError: if the gradient is not finite; no step is taken with it
     """
+    if not parameters:  # the value network is frozen, or all of it is shared
+        return
     policy = evaluator.policy
     expected = evaluator.batch.to_torch(targets)
-    # Not what the policy shares: so many steps would move it as far as its own step does.
-    shared = set(policy.features_extractor.parameters()) if policy.share_features_extractor else set()
-    fitted = [p for p in policy.parameters() if p.requires_grad and p not in shared]
-    value_loss = 0.0
     for _ in range(n_updates):
-        value_loss = 0.0
-        policy.optimizer.zero_grad()
+        policy.zero_grad(set_to_none=True)
         for part in evaluator.parts():
             loss = F.mse_loss(evaluator.values(part), expected[part.steps], reduction="sum") / len(targets)
-            if loss.requires_grad:  # not where the value network is frozen
-                (vf_coef * loss).backward(inputs=fitted)
-            value_loss += loss.item()
+            if loss.requires_grad:
+                (vf_coef * loss).backward(inputs=parameters)
         step(policy, max_grad_norm)
-    return value_loss
+
+
+def mean_squared_error(evaluator: Evaluator, targets: np.ndarray) -> float:
+    """Squared error of the values as they are, mean over the steps of the batch, in evaluation mode.
+
+    :param evaluator: the policy and the batch
+    :param targets: what the values predict, float ``[M]``
+    """
+    evaluator.policy.set_training_mode(False)
+    return float(np.square(evaluator.all_values() - targets).mean())

@@ -33,10 +33,17 @@ def entropy_loss(log_probs: th.Tensor, entropy: th.Tensor | None, n_episodes: in
     Summed over steps like the policy's loss, so that ``ent_coef`` weighs one step's entropy against one step's
     ψ log π, as it does in A2C and PPO, where both are averaged over steps.
 
+    Where the distribution has no closed form of H, as a squashed one, it is estimated by -log π of the action taken. The
+    gradient of that has mean zero whatever the policy is, so the score function's is taken in its place (Williams 1992):
+
+    .. math:: \nabla H(\pi_\theta) = -E_{a \sim \pi_\theta}[\log \pi_\theta(a) \, \nabla \log \pi_\theta(a)]
+
     :param log_probs: log-probability of each action taken, float ``[M]``, with graph
-    :param entropy: entropy of the policy at each step, float ``[M]``, with graph; None where the distribution has no
-        closed form, and -log π of the action taken stands in, as in SB3
+    :param entropy: entropy of the policy at each step, float ``[M]``, with graph; None: there is no closed form
     :param n_episodes: m, number of trajectories in the whole batch, at least 1
     :return: scalar tensor
     """
-    return (log_probs if entropy is None else -entropy).sum() / n_episodes
+    if entropy is None:
+        score = log_probs.detach() * (log_probs - log_probs.detach())  # 0, with the gradient log π ∇log π
+        return (log_probs.detach() + score).sum() / n_episodes
+    return -entropy.sum() / n_episodes

@@ -4,10 +4,22 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch as th
+from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.policies import ActorCriticPolicy
+from torch import nn
 
-from sb3_reinforce.actors import overrides
+from sb3_reinforce.actors import is_watched, overrides
 from sb3_reinforce.batch import Batch, EpisodicRolloutBufferSamples
+
+#: Where modules are from that are the same in training and evaluation mode, but for those that ``depends_on_mode`` names.
+_MODELESS = (
+    "stable_baselines3.",
+    *(f"torch.nn.modules.{name}" for name in ("activation", "container", "conv", "flatten", "linear")),
+)
+
+
+#: Memory that one pass may take where no ``batch_size`` is given, in bytes: what it keeps for the backward pass.
+_PASS_NBYTES = 2**26
 
 
 class Evaluator:
@@ -15,26 +27,54 @@ class Evaluator:
 
     :param policy: any actor-critic policy
     :param batch: the trajectories
-    :param batch_size: number of steps per pass, to bound memory; None: all at once
+    :param batch_size: number of steps per pass; None: as many as fit in 64 MiB
     """
 
     def __init__(self, policy: ActorCriticPolicy, batch: Batch, batch_size: int | None):
         self.policy = policy
         self.batch = batch
-        self.batch_size = batch_size
-        # V is spared where the policy's class allows that.
-        self._with_value = overrides(policy, "evaluate_actions", "get_distribution", "extract_features")
+        # V is spared where nobody could notice.
+        self._whole = overrides(policy, "evaluate_actions", "get_distribution", "extract_features") or is_watched(policy)
+        self.batch_size = batch_size or self._steps_that_fit()
 
     def parts(self, within: slice | None = None) -> Iterator[EpisodicRolloutBufferSamples]:
         """The batch, or the trajectory ``within`` it, in parts that each fit in one pass."""
         return self.batch.parts(self.batch_size, within)
+
+    def _steps_that_fit(self) -> int:
+        """Number of steps whose observations and activations fit in the memory of a pass."""
+        n_steps = len(self.batch.rewards)
+        if n_steps * max(self.batch.observation_nbytes, 2**10) <= 2**22:  # far from the limit: spare the measurement
+            return n_steps
+        return max(1, _PASS_NBYTES // self._step_nbytes())
+
+    def _step_nbytes(self) -> int:
+        """What a forward pass keeps for the backward pass, in bytes a step, measured on the first step of the batch."""
+        kept: dict[int, int] = {}
+
+        def keep(tensor: th.Tensor) -> th.Tensor:
+            storage = tensor.untyped_storage()
+            kept[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        self.policy.set_training_mode(False)  # batch normalisation refuses a single step otherwise
+        with th.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            graph = self.log_probs(self.first_step())
+        for parameter in self.policy.parameters():
+            kept.pop(parameter.untyped_storage().data_ptr(), None)
+        del graph  # until here, so that no storage takes the place of another
+        return self.batch.observation_nbytes + sum(kept.values())
+
+    def first_step(self) -> EpisodicRolloutBufferSamples:
+        """The smallest part there is."""
+        return self.batch.part(slice(0, 1))
 
     def log_probs(self, part: EpisodicRolloutBufferSamples) -> tuple[th.Tensor, th.Tensor | None]:
         """log π of each action taken and the policy's entropy there, float ``[B]``, with graph.
 
         The entropy is None where the distribution has none in closed form.
         """
-        if self._with_value:
+        if self._whole:
             _, log_probs, entropy = self.policy.evaluate_actions(part.observations, part.actions, **part.given)
             return log_probs, entropy
         distribution = self.policy.get_distribution(part.observations, **part.given)
@@ -62,3 +102,27 @@ class Evaluator:
                 step: self.policy.predict_values(self.policy.obs_to_tensor(obs)[0]).item()
                 for step, obs in self.batch.last_observations.items()
             }
+
+
+def depends_on_mode(policy: ActorCriticPolicy) -> bool:
+    """Whether log π may differ between training and evaluation mode: dropout, batch normalisation, modules not known here."""
+    return any(
+        not type(module).__module__.startswith(_MODELESS) or isinstance(module, nn.RReLU | nn.MultiheadAttention)
+        for module in policy.modules()
+    )
+
+
+def cut_graph(distribution: Distribution | th.distributions.Distribution) -> None:
+    """Make constants of what a distribution keeps of its last evaluation.
+
+    A policy's distribution would hold the graph of an update, with all its activations, through the next rollout, and
+    ``copy.deepcopy`` of the policy would fail on it.
+
+    :param distribution: ``policy.action_dist``, or one that it consists of
+    """
+    for name, value in vars(distribution).items():
+        if isinstance(value, th.Tensor):
+            vars(distribution)[name] = value.detach()
+        for each in value if isinstance(value, list) else [value]:
+            if isinstance(each, Distribution | th.distributions.Distribution):
+                cut_graph(each)

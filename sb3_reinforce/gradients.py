@@ -18,6 +18,10 @@ class Surrogate(NamedTuple):
     """-(1/m) Σ Σ ψ log π, which means nothing by itself."""
     entropy: float
     """The policy's entropy, mean over steps."""
+    log_probs: np.ndarray
+    """log π of each action taken, before the step, float32 ``[M]``."""
+    untouched: list[th.nn.Parameter]
+    """Trainable parameters that log π does not depend on: those of the value network alone."""
 
 
 def accumulate(evaluator: Evaluator, weights: np.ndarray, ent_coef: float) -> Surrogate:
@@ -29,8 +33,8 @@ def accumulate(evaluator: Evaluator, weights: np.ndarray, ent_coef: float) -> Su
     """
     psi = evaluator.batch.to_torch(weights)
     n_episodes = len(evaluator.batch.lengths)
-    policy_loss, mean_entropy = 0.0, 0.0
-    evaluator.policy.optimizer.zero_grad()
+    policy_loss, mean_entropy, seen = 0.0, 0.0, []
+    evaluator.policy.zero_grad(set_to_none=True)
     for part in evaluator.parts():
         log_probs, entropy = evaluator.log_probs(part)
         loss = likelihood_ratio_loss(log_probs, psi[part.steps], n_episodes)
@@ -40,8 +44,10 @@ def accumulate(evaluator: Evaluator, weights: np.ndarray, ent_coef: float) -> Su
         if objective.requires_grad:  # not where the policy is frozen
             objective.backward()
         policy_loss += loss.item()
+        seen.append(log_probs.detach())
         mean_entropy -= bonus.item() * n_episodes / len(weights)
-    return Surrogate(policy_loss, mean_entropy)
+    untouched = [parameter for parameter in _trainable(evaluator.policy) if parameter.grad is None]
+    return Surrogate(policy_loss, mean_entropy, th.cat(seen).cpu().numpy(), untouched)
 
 
 def trajectory_gradients(evaluator: Evaluator, weights: np.ndarray) -> tuple[th.Tensor, th.Tensor]:

@@ -8,20 +8,24 @@ class EpisodeQuota:
 
     Keeping the first m that *finish* would prefer short ones. When an episode starts, nothing of its future is known,
     so this rule drops no trajectory for its length, and the m are independent draws from P(τ;θ). Episodes that start
-    in the same step are numbered by the index of their environment.
+    in the same step are numbered by their environments, from ``first_env`` on and around.
 
     :param n_episodes: m, number of trajectories to record, at least 1
     :param n_envs: number of parallel environments, each at the first step of an episode
     :param max_length: number of steps after which an episode is to be cut or complained about, at least 1
+    :param first_env: the environment that comes first where several start at once
     """
 
-    def __init__(self, n_episodes: int, n_envs: int, max_length: int):
+    def __init__(self, n_episodes: int, n_envs: int, max_length: int, first_env: int = 0):
+        self.n_episodes = n_episodes
         self.max_length = max_length
         self.n_owed = n_episodes  # trajectories not yet started
         self.n_recording = 0
         self.recording = np.zeros(n_envs, dtype=bool)  # the environments whose current episode is in the batch
+        self.numbers = np.zeros(n_envs, dtype=np.int64)  # of these episodes, in order of start
         self.deadline = max_length  # no episode has to be cut before this step
         self._started_at = np.zeros(n_envs, dtype=np.int64)
+        self._priority = np.roll(np.arange(n_envs), -first_env)
         self.start(np.ones(n_envs, dtype=bool), 0)
 
     def start(self, fresh: np.ndarray, n_steps: int) -> None:
@@ -30,7 +34,8 @@ class EpisodeQuota:
         :param fresh: environments that stand at the first step of an episode, bool ``[n_envs]``
         :param n_steps: steps taken so far in this rollout
         """
-        recorded = np.flatnonzero(fresh)[: self.n_owed]
+        recorded = self._priority[fresh[self._priority]][: self.n_owed]
+        self.numbers[recorded] = np.arange(len(recorded)) + self.n_episodes - self.n_owed
         self.n_owed -= len(recorded)
         self.recording[fresh] = False
         self.recording[recorded] = True

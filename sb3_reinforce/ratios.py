@@ -6,6 +6,7 @@ The layout is that of ``returns.py``: flat and episode-major.
 import numpy as np
 
 
+@np.errstate(under="ignore")  # what is too small to count is 0
 def likelihood_ratios(log_ratios: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     r"""Likelihood ratio of each trajectory up to and including each of its steps; the dynamics cancel.
 
@@ -23,6 +24,7 @@ def likelihood_ratios(log_ratios: np.ndarray, lengths: np.ndarray) -> np.ndarray
     return np.exp(sums - np.repeat(before, lengths))
 
 
+@np.errstate(under="ignore")  # what is too small to count is 0
 def effective_sample_size(log_ratios: np.ndarray, lengths: np.ndarray) -> float:
     r"""Number of trajectories that those weighted with their likelihood ratio w are worth, from 0 to m.
 

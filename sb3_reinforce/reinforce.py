@@ -2,6 +2,7 @@
 
 import warnings
 from typing import Any, ClassVar, TypeVar
+from weakref import WeakSet
 
 import numpy as np
 import torch as th
@@ -14,12 +15,12 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from stable_baselines3.common.utils import explained_variance
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_reinforce import baselines, critic, gradients
+from sb3_reinforce import baselines, critic, gradients, guards
 from sb3_reinforce.actors import Actor, agrees, environment_actions, mlp_actor, policy_actor
-from sb3_reinforce.arguments import check_arguments, require
-from sb3_reinforce.batch import Batch, Given, Observations
+from sb3_reinforce.arguments import check_arguments
+from sb3_reinforce.batch import Batch, Given, Observations, copied
 from sb3_reinforce.buffer import EpisodicRolloutBuffer
-from sb3_reinforce.evaluation import Evaluator
+from sb3_reinforce.evaluation import Evaluator, cut_graph, depends_on_mode
 from sb3_reinforce.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
 from sb3_reinforce.progress import BoundedProgressBarCallback
 from sb3_reinforce.quota import EpisodeQuota
@@ -28,6 +29,8 @@ from sb3_reinforce.weights import Family, targets, weights
 
 SelfREINFORCE = TypeVar("SelfREINFORCE", bound="REINFORCE")
 
+#: Models that are learning. No attribute of theirs, which copies and saved files would inherit.
+_LEARNING: WeakSet["REINFORCE"] = WeakSet()
 #: Rows of rollout storage to begin with; storage doubles as needed.
 _INITIAL_ROWS = 128
 #: Without a horizon, an episode may last this many steps, or ``total_timesteps`` if that is more.
@@ -171,25 +174,25 @@ class REINFORCE(OnPolicyAlgorithm):
         self.n_epochs = n_epochs
         self.min_effective_share = min_effective_share
         self._average_return: float | None = None  # of earlier batches
-        self._use_mlp_actor = False
+        self._first_env = 0  # where several episodes start at once, the environment whose is the first
+        self._warned_of_idle_environments = False
+        self._warned_of_slow_actor = False
 
         if _init_setup_model:
             self._setup_model()
 
     def _setup_model(self) -> None:
         check_arguments(vars(self))
-        self._warn_of_shared_noise()
+        guards.check_policy_class(self.policy_class)
         if self.rollout_buffer_class is None:
             self.rollout_buffer_class = EpisodicRolloutBuffer
-        super()._setup_model()
-
-    def _warn_of_shared_noise(self) -> None:
         if self.use_sde and self.sde_sample_freq != 1:
             warnings.warn(
                 "gSDE shares one noise matrix between steps, so the log-probability of a trajectory is not the sum over its "
                 "steps, and the gradient estimate is not exact. With `sde_sample_freq=1` the noise of each step is its own.",
-                stacklevel=4,
+                stacklevel=3,
             )
+        super()._setup_model()
 
     def _setup_learn(
         self,
@@ -199,32 +202,39 @@ class REINFORCE(OnPolicyAlgorithm):
         tb_log_name: str = "run",
         progress_bar: bool = False,
     ) -> tuple[int, BaseCallback]:
-        require(
-            isinstance(self.rollout_buffer, EpisodicRolloutBuffer),
-            "`rollout_buffer_class` must be a subclass of EpisodicRolloutBuffer, which holds whole trajectories",
-            self.rollout_buffer_class,
-        )
+        check_arguments(vars(self))
+        guards.check_buffer_class(self.rollout_buffer_class)
         if self._last_episode_starts is not None and not np.all(self._last_episode_starts):
-            self._last_obs = None  # so that SB3 resets the environments: the actors are compared on a first observation
+            self._last_obs = None  # so that SB3 resets the environments
         total_timesteps, callback = super()._setup_learn(
             total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
         )
-        assert self._last_obs is not None
+        assert self.env is not None
+        guards.check_own_environment(callback, self.env)
+        guards.check_observation(self._last_obs, self.observation_space, self.n_envs)
         self.rollout_buffer.reset()
-        self.rollout_buffer.check_next_observation(self._last_obs)
-        self.policy.set_training_mode(False)
-        actor = mlp_actor(self.policy, np.random.default_rng(0))  # only compared, so it takes no seed from torch
-        self._use_mlp_actor = actor is not None and agrees(actor, self.policy, self._last_obs)
-        if actor is not None and not self._use_mlp_actor:
+        self.rollout_buffer.check_next_observation(self._last_obs)  # type: ignore[arg-type]
+        if self.n_envs > self.n_episodes and not self._warned_of_idle_environments:
+            self._warned_of_idle_environments = True
             warnings.warn(
-                "The policy does not do what its layers say; rollouts ask the policy itself, which is slower.", stacklevel=4
+                f"`n_envs` is {self.n_envs}, but `n_episodes` only {self.n_episodes}: the steps of environments that have no "
+                "trajectory of the batch to run are not used. Choose `n_episodes` of two to four times the number of "
+                "environments, or fewer environments.",
+                stacklevel=4,
             )
         return total_timesteps, callback
 
     def _make_actor(self) -> Actor:
-        """Made anew for each rollout, so that parameters that were replaced, not updated in place, are seen."""
-        actor = mlp_actor(self.policy) if self._use_mlp_actor else None
-        return actor or policy_actor(self.policy)
+        """Rebuilt each rollout, in case a parameter, a module or a hook was replaced."""
+        actor = mlp_actor(self.policy)
+        if actor is not None and agrees(actor, self.policy):
+            return actor
+        if actor is not None and not self._warned_of_slow_actor:
+            self._warned_of_slow_actor = True
+            warnings.warn(
+                "The policy does not do what its layers say; rollouts ask the policy itself, which is slower.", stacklevel=5
+            )
+        return policy_actor(self.policy)
 
     def _given(self, env: VecEnv) -> Given:
         """What the policy is given at a step besides observations, by the name of its argument: here, nothing."""
@@ -247,11 +257,13 @@ class REINFORCE(OnPolicyAlgorithm):
         :param rollout_buffer: Buffer to fill with the trajectories
         :param n_rollout_steps: Not used; the number of trajectories ends a rollout
         :return: True if all m trajectories were collected, False if the callback ended collection before
-        :raises ValueError: if an environment returns NaN or infinity, or does not end an episode
+        :raises ValueError: if an environment returns NaN or infinity, or what is no observation, or does not end an episode
         """
         assert isinstance(rollout_buffer, EpisodicRolloutBuffer)
         # Switch to eval mode (this affects batch norm / dropout)
         self.policy.set_training_mode(False)
+        # The learning rate is that of the batch's beginning: at its end, a linear schedule would leave 0 for the last batch.
+        self._current_progress_remaining = 1 - min(self.num_timesteps / self._total_timesteps, 1)
         if not np.all(self._last_episode_starts):
             self._last_obs = env.reset()  # type: ignore[assignment]
         episode_starts = np.ones(env.num_envs, dtype=bool)
@@ -262,25 +274,31 @@ class REINFORCE(OnPolicyAlgorithm):
         rollout_buffer.gamma = self.gamma  # which may have been set since the buffer was made
         n_steps = 0
         if self.use_sde:
-            self.policy.reset_noise(env.num_envs)
+            self._reset_noise(env.num_envs)
         callback.on_rollout_start()
 
-        # After the callback, which may change the policy or the number of trajectories.
+        # After the callback, which may change the policy or an argument.
         check_arguments(vars(self))
         act = self._make_actor()
         bounded = environment_actions(self.policy)
-        quota = EpisodeQuota(self.n_episodes, env.num_envs, self.horizon or max(self._total_timesteps, _ENDLESS))
+        longest = self.horizon or max(self._total_timesteps, _ENDLESS)
+        quota = EpisodeQuota(self.n_episodes, env.num_envs, longest, self._first_env % env.num_envs)
+        infos_of_batch: dict[int, dict[str, Any]] = {}  # by the number of the episode
+        values, log_probs, obs_tensor = map(guards.NotComputed, ("values", "log_probs", "obs_tensor"))
 
         while quota.n_recording > 0:
             if self.use_sde and self.sde_sample_freq > 0 and n_steps % self.sde_sample_freq == 0:
-                self.policy.reset_noise(env.num_envs)
+                self._reset_noise(env.num_envs)
 
             given = self._given(env)
             try:
                 actions = act(self._last_obs, episode_starts, **given)  # type: ignore[arg-type]
-            except (ValueError, RuntimeError):  # what torch says of a distribution whose parameters are NaN
+            except Exception:
+                guards.check_observation(self._last_obs, self.observation_space, env.num_envs)
                 rollout_buffer.check_next_observation(self._last_obs)  # type: ignore[arg-type]
                 raise
+            # Copies, since an environment may write into what it has returned and into what it is given.
+            obs, taken = copied(self._last_obs), actions.copy()  # type: ignore[arg-type]
             clipped_actions = bounded(actions)
             new_obs, rewards, dones, infos = env.step(clipped_actions)
             self.num_timesteps += env.num_envs
@@ -289,18 +307,18 @@ class REINFORCE(OnPolicyAlgorithm):
             callback.update_locals(locals())
             if not callback.on_step():
                 return False
+            if n_steps == 0:
+                guards.check_step(new_obs, rewards, dones, self.observation_space, env.num_envs)
             n_steps += 1
 
-            rollout_buffer.add(self._last_obs, actions, rewards, episode_starts, recorded=quota.recording, **given)  # type: ignore[arg-type]
+            rollout_buffer.add(obs, taken, rewards, episode_starts, None, None, quota.recording, **given)
             self._last_obs = new_obs  # type: ignore[assignment]
-            episode_starts = dones
+            episode_starts = np.array(dones, dtype=bool)
 
-            if np.count_nonzero(dones) or n_steps == quota.deadline:
-                fresh = np.asarray(dones, dtype=bool)
-                ended = quota.recording & fresh
-                # Those of the batch alone: of the others, the longer ones are not seen to end.
-                self._update_info_buffer([infos[i] for i in np.flatnonzero(ended)], fresh[ended])
-                quota.start(fresh, n_steps)
+            if np.count_nonzero(episode_starts) or n_steps == quota.deadline:
+                ended = quota.recording & episode_starts
+                infos_of_batch |= {int(quota.numbers[i]): infos[i] for i in np.flatnonzero(ended)}
+                quota.start(episode_starts, n_steps)
                 cut = quota.cut(n_steps)
                 if self.horizon is None and cut.any():
                     raise ValueError(
@@ -316,7 +334,15 @@ class REINFORCE(OnPolicyAlgorithm):
                     quota.start(episode_starts, n_steps)
 
         rollout_buffer.compute_returns_and_advantage()
+        if len(rollout_buffer.lengths) != quota.n_episodes:
+            raise RuntimeError(
+                f"The rollout is of {len(rollout_buffer.lengths)} trajectories, but {quota.n_episodes} were wanted."
+            )
         self._last_episode_starts = episode_starts  # not if an observation was not finite: begin anew then
+        self._first_env = (self._first_env + quota.n_episodes) % env.num_envs
+        # In order of start: in order of ending, the last ones would be the long ones.
+        started = [infos_of_batch[number] for number in sorted(infos_of_batch)]
+        self._update_info_buffer(started, np.ones(len(started), dtype=bool))
         n_used = rollout_buffer.lengths.sum()
         self.logger.record("rollout/unused_steps_fraction", 1 - n_used / (n_steps * env.num_envs))
         self.logger.record("rollout/buffer_mb", rollout_buffer.nbytes / 1e6)
@@ -325,6 +351,11 @@ class REINFORCE(OnPolicyAlgorithm):
         callback.on_rollout_end()
         return True
 
+    def _reset_noise(self, n_envs: int) -> None:
+        with th.no_grad():  # no gradient flows through the noise, and a graph would stay with the policy
+            self.policy.reset_noise(n_envs)
+
+    @np.errstate(under="ignore")  # likelihood ratios and weights may be as small as they like
     def train(self) -> None:
         """Take a step along the likelihood-ratio gradient, or several; then fit the value network, if it is the baseline.
 
@@ -336,27 +367,29 @@ class REINFORCE(OnPolicyAlgorithm):
         expected = targets(rewards, batch.lengths, family)
         if self.baseline == "value":
             critic.check_targets(expected)
-        old_log_probs = evaluator.all_log_probs() if self.n_epochs > 1 else None
+        old_log_probs: np.ndarray | None = None
+        if self.n_epochs > 1 and depends_on_mode(self.policy):
+            old_log_probs = evaluator.all_log_probs()
         ratios: np.ndarray | None = None
 
-        # Switch to train mode (this affects batch norm / dropout)
-        self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         for epoch in range(self.n_epochs):
-            if old_log_probs is not None and epoch > 0:
+            if epoch > 0:
                 log_ratios = evaluator.all_log_probs() - old_log_probs
-                self.policy.set_training_mode(True)
                 effective = effective_sample_size(log_ratios, batch.lengths)
                 self.logger.record("train/effective_sample_size", effective)
                 if not effective >= self.min_effective_share * len(batch.lengths):
                     break
                 ratios = likelihood_ratios(log_ratios, batch.lengths)
-            self._update_policy(evaluator, weights(rewards, batch.lengths, family, learned, ratios))
+            surrogate = self._update_policy(evaluator, weights(rewards, batch.lengths, family, learned, ratios))
+            old_log_probs = surrogate.log_probs if old_log_probs is None else old_log_probs
+            self.logger.record("train/n_epochs", epoch + 1)
         if self.baseline == "value":
             self.logger.record("train/explained_variance", explained_variance(np.asarray(learned), expected))
             if self.vf_coef > 0:
-                value_loss = critic.fit(evaluator, expected, self.n_critic_updates, self.vf_coef, self.max_grad_norm)
-                self.logger.record("train/value_loss", value_loss)
+                critic.fit(evaluator, expected, surrogate.untouched, self.n_critic_updates, self.vf_coef, self.max_grad_norm)
+                self.logger.record("train/value_loss", critic.mean_squared_error(evaluator, expected))
+        cut_graph(self.policy.action_dist)
         returns = self.rollout_buffer.returns
         self._average_return = baselines.moving_average(self._average_return, returns)
 
@@ -378,6 +411,7 @@ class REINFORCE(OnPolicyAlgorithm):
         evaluator = self._evaluator(batch)
         psi = weights(self._rewards(evaluator), batch.lengths, self._family(), self._learned(evaluator))
         estimates, scores = gradients.trajectory_gradients(evaluator, psi)
+        cut_graph(self.policy.action_dist)
         if self.baseline == "optimal":
             estimates = estimates - baselines.optimal(estimates, scores) * scores
         return estimates, scores
@@ -399,8 +433,10 @@ class REINFORCE(OnPolicyAlgorithm):
             return evaluator.all_values()
         return (self._average_return or 0.0) if self.baseline == "moving_average" else 0.0
 
-    def _update_policy(self, evaluator: Evaluator, psi: np.ndarray) -> None:
+    def _update_policy(self, evaluator: Evaluator, psi: np.ndarray) -> gradients.Surrogate:
         """One gradient step of the policy with the weights ψ, float ``[M]``."""
+        # Switch to train mode (this affects batch norm / dropout)
+        self.policy.set_training_mode(True)
         surrogate = gradients.accumulate(evaluator, psi, self.ent_coef)
         if self.baseline == "optimal":
             gradients.subtract_optimal_baseline(evaluator, psi)
@@ -410,6 +446,7 @@ class REINFORCE(OnPolicyAlgorithm):
         self.logger.record("train/policy_loss", surrogate.policy_loss)
         self.logger.record("train/entropy_loss", -surrogate.entropy)  # as in SB3, the mean over steps
         self.logger.record("train/grad_norm", grad_norm)
+        return surrogate
 
     def _init_callback(self, callback: MaybeCallback, progress_bar: bool = False) -> BaseCallback:
         if progress_bar:
@@ -419,19 +456,39 @@ class REINFORCE(OnPolicyAlgorithm):
         return super()._init_callback(callback)
 
     def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
-        """Never below 0, though whole trajectories overshoot ``total_timesteps``: a linear schedule would turn negative."""
-        super()._update_current_progress_remaining(min(num_timesteps, total_timesteps), total_timesteps)
+        """Left as ``collect_rollouts`` has set it, when the batch began."""
 
     def learn(
         self: SelfREINFORCE,
         total_timesteps: int,
         callback: MaybeCallback = None,
-        log_interval: int = 10,
+        log_interval: int = 1,
         tb_log_name: str = "REINFORCE",
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
     ) -> SelfREINFORCE:
-        return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+        """Learn for at least ``total_timesteps``: the batch in flight is always completed and used.
+
+        :param total_timesteps: The total number of samples (env steps) to train on, a lower bound
+        :param callback: callback(s) called at every step with state of the algorithm.
+        :param log_interval: number of batches between logs
+        :param tb_log_name: the name of the run for TensorBoard logging
+        :param reset_num_timesteps: whether or not to reset the current timestep number (used in logging)
+        :param progress_bar: Display a progress bar using tqdm and rich.
+        :return: the trained model
+        :raises RuntimeError: if it is called while it runs, by a callback
+        :raises ValueError: if an argument was set to what the constructor refuses, or an environment returns what it must not
+        """
+        if self in _LEARNING:
+            raise RuntimeError(
+                "`learn()` must not be called while it runs, as by a callback: two rollouts would be mixed. Call it when the "
+                "first has returned, with `reset_num_timesteps=False` to go on."
+            )
+        _LEARNING.add(self)
+        try:
+            return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+        finally:
+            _LEARNING.discard(self)
 
     def predict(
         self,
@@ -440,7 +497,11 @@ class REINFORCE(OnPolicyAlgorithm):
         episode_start: np.ndarray | None = None,
         deterministic: bool = False,
     ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
-        """As in SB3, and an action of a discrete space whose ``start`` is not 0 is one of that space."""
+        """As in SB3, and an action of a discrete space whose ``start`` is not 0 is one of that space.
+
+        :raises ValueError: if ``observation`` is a tensor, a list or a tuple
+        """
+        guards.check_prediction(observation)
         actions, state = super().predict(observation, state, episode_start, deterministic)
         start = getattr(self.action_space, "start", 0)
         return (np.asarray(actions + start) if np.any(start) else actions), state
@@ -462,9 +523,6 @@ def truncated_at(
         if infos[index].get("TimeLimit.truncated", False) and last is not None:
             observations[index] = last
     for index in map(int, np.flatnonzero(cut)):
-        # Copies, since some wrappers write the next observations into the same arrays.
-        going_on = (
-            {key: obs[index].copy() for key, obs in new_obs.items()} if isinstance(new_obs, dict) else new_obs[index].copy()
-        )
+        going_on = {key: obs[index] for key, obs in new_obs.items()} if isinstance(new_obs, dict) else new_obs[index]
         observations[index] = going_on
     return observations

@@ -18,6 +18,7 @@ def time_steps(lengths: np.ndarray) -> np.ndarray:
     return np.arange(lengths.sum()) - np.repeat(starts, lengths)
 
 
+@np.errstate(under="ignore")  # what is too small to count is 0
 def trajectory_returns(rewards: np.ndarray, lengths: np.ndarray, gamma: float) -> np.ndarray:
     r"""Return of each whole trajectory, the R(τ) of (8) of the derivation in the README.
 
@@ -34,6 +35,7 @@ def trajectory_returns(rewards: np.ndarray, lengths: np.ndarray, gamma: float) -
     return np.add.reduceat(discounted, np.cumsum(lengths) - lengths)
 
 
+@np.errstate(under="ignore")  # what is too small to count is 0
 def rewards_to_go(rewards: np.ndarray, lengths: np.ndarray, gamma: float) -> np.ndarray:
     r"""Discounted sum of the rewards from each step to the end of its trajectory.
 

@@ -31,6 +31,7 @@ def targets(rewards: np.ndarray, lengths: np.ndarray, family: Family) -> np.ndar
     return np.repeat(trajectory_returns(rewards, lengths, family.gamma), lengths)
 
 
+@np.errstate(under="ignore")  # γᵗ and likelihood ratios may be as small as they like
 def weights(
     rewards: np.ndarray,
     lengths: np.ndarray,
@@ -39,6 +40,10 @@ def weights(
     ratios: np.ndarray | None = None,
 ) -> np.ndarray:
     r"""ψ of each step.
+
+    With ``ratios``, the batch is of an earlier policy. Then each reward of a reward-to-go, and each of a baseline made of
+    rewards, is weighted with the ratio up to its own step; what else is subtracted from step t, with the ratio up to t; and
+    R(τ) with that of the whole trajectory. Where the policy itself would have ψ = 0 throughout, nothing is left.
 
     :param rewards: reward of each step, float ``[M]``
     :param lengths: number of steps of each trajectory, int ``[m]``, each at least 1
@@ -49,25 +54,30 @@ def weights(
     :return: float64 ``[M]``
     """
     of_batch = BASELINES[family.baseline].of_batch
-    baseline = learned if of_batch is None else of_batch(rewards, lengths, family.gamma)
-    if ratios is not None:
-        if family.return_type == "trajectory":
-            ratios = np.repeat(ratios[np.cumsum(lengths) - 1], lengths)
-        rewards, baseline = ratios * rewards, ratios * baseline
-    psi = targets(rewards, lengths, family) - baseline
-    if family.exact_discounting:
-        psi *= family.gamma ** time_steps(lengths)
-    return normalized(psi) if family.normalize_advantage else psi
+    discount = family.gamma ** time_steps(lengths) if family.exact_discounting else 1.0
+    returns = targets(rewards, lengths, family)
+    psi = discount * (returns - (learned if of_batch is None else of_batch(rewards, lengths, family.gamma)))
+    shift, deviation = _moments(psi, returns) if family.normalize_advantage else (0.0, 1.0)
+    if ratios is None:
+        return (psi - shift) / deviation
+    if family.return_type == "trajectory":
+        return np.repeat(ratios[np.cumsum(lengths) - 1], lengths) * (psi - shift) / deviation
+    baseline = ratios * learned if of_batch is None else of_batch(rewards, lengths, family.gamma, ratios)
+    psi = discount * (rewards_to_go(ratios * rewards, lengths, family.gamma) - baseline)
+    return (psi - ratios * shift) / deviation
 
 
-def normalized(weights: np.ndarray) -> np.ndarray:
-    r"""Weights shifted to mean 0 and scaled to standard deviation 1: a practical step size, not unbiased.
+def _moments(psi: np.ndarray, returns: np.ndarray) -> tuple[float, float]:
+    r"""What ψ is shifted and divided by, for mean 0 and standard deviation 1: a practical step size, not unbiased.
 
     .. math:: (\psi - \mathrm{mean}\,\psi) / (\mathrm{std}\,\psi + 10^{-8})
 
-    The deviation is that of the population: of one step it is 0, where the sample's would not be a number.
+    The deviation is that of the population: of one step it is 0, where the sample's would not be a number. Where it is no
+    more than the rounding of the returns, the batch holds nothing to learn from, and infinity makes ψ 0.
 
-    :param weights: ψ of each step, float ``[M]``
-    :return: float64 ``[M]``
+    :param psi: ψ of each step, as the policy that collected the batch has it, float ``[M]``
+    :param returns: what the baseline was subtracted from, float ``[M]``
+    :return: shift and divisor
     """
-    return (weights - weights.mean()) / (weights.std() + 1e-8)
+    deviation = psi.std()
+    return psi.mean(), deviation + 1e-8 if deviation > 1e-12 * np.abs(returns).max() else np.inf

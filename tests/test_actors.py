@@ -15,7 +15,7 @@ from torch import nn
 
 from sb3_reinforce import REINFORCE, CnnPolicy, MlpPolicy, MultiInputPolicy
 from sb3_reinforce import reinforce as reinforce_module
-from sb3_reinforce.actors import agrees, environment_actions, mlp_actor, policy_actor
+from sb3_reinforce.actors import MlpActor, agrees, environment_actions, mlp_actor, policy_actor
 
 BOX = FLAT_SPACES["box"]
 IMAGE = spaces.Box(0, 255, (1, 36, 36), np.uint8)
@@ -456,7 +456,8 @@ def test_the_actors_are_compared_as_they_act() -> None:
     for _ in range(2):
         model.policy.set_training_mode(True)
         model.learn(1, reset_num_timesteps=False)
-        assert model._use_mlp_actor
+        model.policy.set_training_mode(False)
+        assert isinstance(model._make_actor(), MlpActor)
 
 
 def test_separate_features_extractors_are_no_obstacle() -> None:

@@ -300,7 +300,8 @@ def test_dropout_and_batch_norm_are_in_their_modes(net_arch: Any) -> None:
     norm = model.policy.features_extractor.layers[0]
     model.learn(1, Statistics())
     n_rollout = 24 + 1  # steps, and the values that are subtracted
-    assert modes == [False] * n_rollout + [True] * 3  # the policy's step, and two of the value network
+    # The policy's step, and two of the value network; what is logged of it after.
+    assert modes == [False] * n_rollout + [True] * 3 + [False]
     assert norm.num_batches_tracked == 3
     model.predict(np.zeros(2, dtype=np.float32))
     assert modes[-1] is False
@@ -763,7 +764,9 @@ def test_the_value_fit_leaves_the_policy_alone() -> None:
     env = SpacesEnv(IMAGE, ACTION_SPACES["discrete"], length=3)
     model = REINFORCE("CnnPolicy", env, n_episodes=2, baseline="value", policy_kwargs=SMALL, seed=0, device="cpu").learn(1)
     before = stored(model)
-    critic.fit(Evaluator(model.policy, model.rollout_buffer.batch(), None), np.full(6, 100.0), 5, 0.5, None)
+    evaluator = Evaluator(model.policy, model.rollout_buffer.batch(), None)
+    untouched = gradients.accumulate(evaluator, np.ones(6), 0.0).untouched
+    critic.fit(evaluator, np.full(6, 100.0), untouched, 5, 0.5, None)
     fitted = changed(model, before)
     assert fitted
     assert all(name.startswith(("value_net", "mlp_extractor.value_net")) for name in fitted)
@@ -816,7 +819,7 @@ def test_a_buffer_without_episodes_is_refused() -> None:
     """When learning starts, before a step is taken: SB3's own tests construct any algorithm with a plain buffer."""
     env = ScriptedEnv([2])
     model = make_model(env, rollout_buffer_class=RolloutBuffer)
-    with pytest.raises(ValueError, match=r"`rollout_buffer_class` must be a subclass of EpisodicRolloutBuffer.*RolloutBuffer"):
+    with pytest.raises(ValueError, match=r"`rollout_buffer_class` must be None or a subclass of EpisodicRoll.*RolloutBuffer"):
         model.learn(1)
     assert env.episode == -1  # never reset
 

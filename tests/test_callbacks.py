@@ -179,8 +179,8 @@ def test_logs_can_be_written_every_so_many_steps() -> None:
     dumps = with_dumps(model)
     model.learn(40, LogEveryNTimesteps(10), log_interval=None)
     assert [dump["time/total_timesteps"] for dump in dumps] == [10, 20, 30, 40]
-    # Four steps a rollout, in which episodes of 3 and 4 end; the last log comes when another of 3 has.
-    assert [dump["rollout/ep_len_mean"] for dump in dumps] == [3.5, 3.5, 3.5, pytest.approx(31 / 9)]
+    # Four steps a rollout, in which episodes of 3 and 4 end; they count once their batch is whole.
+    assert [dump["rollout/ep_len_mean"] for dump in dumps] == [3.5, 3.5, 3.5, 3.5]
     assert sum("train/grad_norm" in dump for dump in dumps) == 4  # one update or more between any two
 
 
@@ -361,9 +361,9 @@ def test_logged_numbers_are_those_of_the_batch(tmp_path: Path) -> None:
     assert model.logger.name_to_value["train/entropy_loss"] == pytest.approx(-entropy, rel=0.01)  # before the update
 
 
-@pytest.mark.parametrize(("log_interval", "n_dumps"), [(None, 0), (1, 23), (3, 7), ("default", 2)])
+@pytest.mark.parametrize(("log_interval", "n_dumps"), [(None, 0), (1, 23), (3, 7), ("default", 23)])
 def test_log_interval_counts_updates(log_interval: Any, n_dumps: int) -> None:
-    """23 of them; by default every tenth is logged."""
+    """23 of them; by default each is logged, as by PPO."""
     model = make_model(monitored([3]))
     dumps = with_dumps(model)
     model.learn(23 * 6, **({} if log_interval == "default" else {"log_interval": log_interval}))
@@ -382,12 +382,12 @@ def test_the_statistics_window() -> None:
 def test_rollouts_of_images_tell_their_size() -> None:
     """``rollout/buffer_mb`` is what the batch costs in memory: 128 rows of 3888 bytes, an action, a reward, two flags."""
     env = vectorized(SpacesEnv(spaces.Box(0, 255, (3, 36, 36), np.uint8), spaces.Discrete(2)))
-    model = REINFORCE("CnnPolicy", env, n_episodes=1).learn(1)
+    model = REINFORCE("CnnPolicy", env, n_episodes=1).learn(1, log_interval=None)
     assert model.logger.name_to_value["rollout/buffer_mb"] == pytest.approx(128 * (3888 + 8 + 4 + 1 + 1) / 1e6)
 
 
 def test_no_schedule_is_asked_for_less_than_nothing() -> None:
-    """Progress goes from 1 to 0 in each call of ``learn``, however far episodes overshoot and however often it goes on."""
+    """Progress goes from 1 towards 0 in each ``learn``, however far episodes overshoot and however often it goes on."""
 
     def linear(progress: float) -> float:
         assert 0 <= progress <= 1
@@ -398,5 +398,4 @@ def test_no_schedule_is_asked_for_less_than_nothing() -> None:
         dumps = with_dumps(model)
         model.learn(40, log_interval=1, reset_num_timesteps=False)
         rates = [*(dump["train/learning_rate"] for dump in dumps[1:]), model.logger.name_to_value["train/learning_rate"]]
-        assert rates[-1] == 0
-        assert min(rates) >= 0
+        assert min(rates) > 0

@@ -158,7 +158,10 @@ def test_environments_are_valid(env: gym.Env[Any, Any]) -> None:
     ],
 )
 def test_parity_with_the_inherited_loop(
-    observation_space: spaces.Space[Any], action_space: spaces.Space[Any], kwargs: dict[str, Any]
+    observation_space: spaces.Space[Any],
+    action_space: spaces.Space[Any],
+    kwargs: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """On episodes of one length that end by termination, SB3's loop and this one do the same, step by step.
 
@@ -171,7 +174,7 @@ def test_parity_with_the_inherited_loop(
         model = make_model(env, n_episodes=2 * n_envs, seed=1, **kwargs)
         recorder = Recorder()
         _, callback = model._setup_learn(100, recorder)
-        model._use_mlp_actor = False  # so that both draw from torch's generator
+        monkeypatch.setattr(reinforce_module, "mlp_actor", lambda policy: None)  # so that both draw from torch's generator
         if inherited:
             buffer_class = DictRolloutBuffer if isinstance(observation_space, spaces.Dict) else RolloutBuffer
             buffer = buffer_class(2 * length, observation_space, action_space, "cpu", n_envs=n_envs)
@@ -537,7 +540,7 @@ def test_success_rate() -> None:
     env = vectorized(Success(ScriptedEnv([2], 0)), Success(ScriptedEnv([4], 1)))
     model = make_model(env, n_episodes=3)
     learned(model)
-    assert list(model.ep_success_buffer) == [True, True, False]
+    assert list(model.ep_success_buffer) == [True, False, True]  # in order of start
 
 
 def test_episodes_are_logged() -> None:
@@ -635,7 +638,18 @@ def test_a_schedule_never_sees_progress_below_zero() -> None:
         return progress
 
     make_model(scripted([30]), n_episodes=1, learning_rate=schedule).learn(40)
-    assert sorted(set(seen)) == [0.0, 0.25, 1.0]
+    assert sorted(set(seen)) == [0.25, 1.0]
+
+
+def test_the_last_batch_is_learned_from() -> None:
+    """A linear schedule is asked when a batch begins; when the last one is whole, it would say 0, and move nothing."""
+    env = scripted([10])
+    model = make_model(env, n_episodes=1, learning_rate=lambda progress: 0.1 * progress)
+    rates = []
+    train = model.train
+    model.train = lambda: (train(), rates.append(model.policy.optimizer.param_groups[0]["lr"]))
+    model.learn(40)
+    np.testing.assert_allclose(rates, [0.1, 0.075, 0.05, 0.025])
 
 
 def test_an_environment_that_seeds_numpy_does_not_fix_the_actions() -> None:
@@ -648,5 +662,4 @@ def test_an_environment_that_seeds_numpy_does_not_fix_the_actions() -> None:
 
     model = REINFORCE("MlpPolicy", vectorized(SeedsNumpy()), n_episodes=32)
     model.learn(1)
-    assert model._use_mlp_actor
     assert len(set(model.rollout_buffer.actions[:32].flatten())) > 1  # all equal by chance once in 2³¹

@@ -21,7 +21,6 @@ from oracle import (
 from stable_baselines3.common.env_util import make_vec_env
 
 from sb3_reinforce.estimator import entropy_loss, likelihood_ratio_loss
-from sb3_reinforce.weights import normalized
 
 ROUNDING = 2e-6  # of float32 parameters, gradients and updates around 1
 
@@ -246,16 +245,6 @@ def test_clipping_bounds_the_step_and_logs_the_norm_before():
     assert whole.norm() > 0.2
     assert bounded.norm().item() == pytest.approx(0.1, rel=1e-4)
     assert clipped.logger.name_to_value["train/grad_norm"] == pytest.approx(whole.norm().item(), rel=1e-5)
-
-
-def test_normalized_advantages_have_mean_zero_and_deviation_one():
-    weights = normalized(np.array([1.0, 2.0, 6.0]))
-    assert weights.mean() == pytest.approx(0.0)
-    assert weights.std() == pytest.approx(1.0)
-
-
-def test_normalizing_one_step_gives_zero_and_not_nan():
-    assert normalized(np.array([3.0])).tolist() == [0.0]
 
 
 def test_no_gradient_flows_into_the_weights():

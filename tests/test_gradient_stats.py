@@ -10,9 +10,6 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from sb3_reinforce import REINFORCE, AdaptiveEpisodesCallback, GradientStatsCallback
 
-#: Several environments for few episodes, which is where a rule of collection would show its bias most.
-pytestmark = pytest.mark.filterwarnings("ignore:`n_envs` is")
-
 
 def tabular(n_envs: int, seed: int) -> VecEnv:
     env = DummyVecEnv([TabularMDP] * n_envs)

@@ -18,8 +18,6 @@ from sb3_reinforce.actors import mlp_actor
 
 HORIZON = 8
 N_BATCHES = 300
-#: Several environments for few episodes, which is where a rule of collection would show its bias most.
-pytestmark = pytest.mark.filterwarnings("ignore:`n_envs` is")
 
 
 class Asked(MlpPolicy):

@@ -8,7 +8,7 @@ import pytest
 
 from sb3_reinforce.arguments import RETURN_TYPES
 from sb3_reinforce.baselines import BASELINES
-from sb3_reinforce.weights import Family, normalized, targets, weights
+from sb3_reinforce.weights import Family, targets, weights
 
 #: Three trajectories, of lengths that differ, so that at t = 2 there is one only.
 EPISODES = [[1.0, 2.0, 4.0], [-3.0], [0.5, 8.0]]
@@ -127,6 +127,10 @@ def test_psi_is_float64(dtype: Any) -> None:
 
 
 def test_normalized_by_hand() -> None:
-    """Of 1, 2 and 6 the mean is 3 and the population's deviation √(14/3); equal weights become 0."""
-    np.testing.assert_allclose(normalized(np.array([1.0, 2.0, 6.0])), np.array([-2, -1, 3]) / np.sqrt(14 / 3), rtol=1e-7)
-    assert normalized(np.array([5.0, 5.0])).tolist() == [0.0, 0.0]
+    """Of 1, 2 and 6 the mean is 3 and the population's deviation √(14/3); equal weights, and one alone, become 0."""
+    family = Family(1.0, normalize_advantage=True)
+    one_step = np.ones(3, dtype=np.int64)
+    psi = weights(np.array([1.0, 2.0, 6.0]), one_step, family)
+    np.testing.assert_allclose(psi, np.array([-2, -1, 3]) / np.sqrt(14 / 3), rtol=1e-7)
+    assert weights(np.array([5.0, 5.0, 5.0]), one_step, family).tolist() == [0.0] * 3
+    assert weights(np.array([3.0]), one_step[:1], family).tolist() == [0.0]

@@ -12,6 +12,6 @@ generator of its own that torch seeds, so that an environment that seeds numpy's
 
 from sb3_reinforce.actors.agreement import agrees
 from sb3_reinforce.actors.mlp import MlpActor, mlp_actor
-from sb3_reinforce.actors.policy import Actor, environment_actions, overrides, policy_actor
+from sb3_reinforce.actors.policy import Actor, environment_actions, is_watched, overrides, policy_actor
 
-__all__ = ["Actor", "MlpActor", "agrees", "environment_actions", "mlp_actor", "overrides", "policy_actor"]
+__all__ = ["Actor", "MlpActor", "agrees", "environment_actions", "is_watched", "mlp_actor", "overrides", "policy_actor"]

@@ -2,18 +2,35 @@
 
 from typing import Any
 
+import numpy as np
 import torch as th
+from gymnasium import spaces
 from stable_baselines3.common.distributions import DiagGaussianDistribution, Distribution
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.utils import obs_as_tensor
 
 from sb3_reinforce.actors.mlp import MlpActor
+from sb3_reinforce.actors.policy import has_replaced_modules
 from sb3_reinforce.batch import Observations
 
+#: Observations to compare at.
+_N_PROBES = 4
 
-def agrees(actor: MlpActor, policy: ActorCriticPolicy, obs: Observations) -> bool:
-    """Whether actor and policy have the same distribution at these observations, to the rounding of float32."""
-    with th.inference_mode():
+
+def agrees(actor: MlpActor, policy: ActorCriticPolicy, obs: Observations | None = None) -> bool:
+    """Whether actor and policy have the same distribution at some observations, to the rounding of float32.
+
+    No actor stands for a policy of which a module was given another ``forward``, which may look on where it changes nothing.
+
+    :param actor: the numpy actor
+    :param policy: the policy it is of
+    :param obs: where to compare, ``[n, ...]``; None: at observations that spread. Those that an environment starts with may
+        be 0 nearly, and so may what the layers make of them
+    """
+    if has_replaced_modules(policy):
+        return False
+    obs = spread(policy.observation_space) if obs is None else obs
+    with th.no_grad():
         expected = _parameters(policy.get_distribution(obs_as_tensor(obs, policy.device)))
         log_std = [policy.log_std] if isinstance(policy.action_dist, DiagGaussianDistribution) else []
         actual = _parameters(policy.action_dist.proba_distribution(th.as_tensor(actor.outputs(obs)), *log_std))
@@ -21,6 +38,25 @@ def agrees(actor: MlpActor, policy: ActorCriticPolicy, obs: Observations) -> boo
         e.shape == a.shape and th.allclose(e, a, rtol=1e-4, atol=1e-5, equal_nan=True)
         for e, a in zip(expected, actual, strict=True)
     )
+
+
+def spread(space: spaces.Space[Any]) -> Any:
+    """A few observations that differ in every component, the same at each call.
+
+    :param space: observation space
+    :return: ``[n, ...]``, or an array for each key of a Dict
+    """
+    if isinstance(space, spaces.Dict):
+        return {key: spread(each) for key, each in space.items()}
+    generator = np.random.default_rng(0)
+    size = (_N_PROBES, *(space.shape or ()))
+    if isinstance(space, spaces.Discrete):
+        return generator.integers(space.n, size=size)
+    if isinstance(space, spaces.MultiDiscrete):
+        return generator.integers(space.nvec, size=size)
+    if isinstance(space, spaces.MultiBinary):
+        return generator.integers(2, size=size, dtype=np.int8)
+    return (3 * generator.standard_normal(size)).astype(space.dtype)
 
 
 def _parameters(distribution: Distribution) -> list[th.Tensor]:

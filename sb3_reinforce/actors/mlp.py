@@ -18,7 +18,7 @@ from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor, MlpExtractor
 from torch import nn
 
-from sb3_reinforce.actors.policy import overrides
+from sb3_reinforce.actors.policy import has_hooks, overrides
 from sb3_reinforce.batch import Observations
 
 _Encoder = Callable[[Any], np.ndarray]
@@ -56,23 +56,23 @@ def mlp_actor(policy: ActorCriticPolicy, generator: np.random.Generator | None =
     :param policy: any actor-critic policy
     :param generator: source of random numbers; None: one that torch's generator seeds
     """
-    if overrides(policy, "forward", "get_distribution", "_get_action_dist_from_latent", "extract_features"):
+    leads_to_actions = ("forward", "get_distribution", "_get_action_dist_from_latent", "extract_features")
+    if overrides(policy, *leads_to_actions) or has_hooks(policy):
         return None
     if any(p.device.type != "cpu" or p.dtype != th.float32 for p in policy.parameters()):
         return None
-    encode = _encoder(policy)
-    layers = _layers(policy)
-    sample = _sampler(policy, generator or np.random.default_rng(int(th.randint(2**62, ()))))
-    if encode is None or layers is None or sample is None:
+    encode, layers = _encoder(policy), _layers(policy)
+    if encode is None or layers is None or type(policy.action_dist) not in _SAMPLED:
         return None
-    return MlpActor(encode, layers, sample)
+    if any(callable(value) for value in vars(policy.action_dist).values()):  # a method that was set on the object
+        return None
+    # Only here, so that a policy that acts itself draws no other numbers than SB3's loop does.
+    return MlpActor(encode, layers, _sampler(policy, generator or np.random.default_rng(int(th.randint(2**62, ())))))
 
 
 def _encoder(policy: ActorCriticPolicy) -> _Encoder | None:
     """What ``policy.extract_features`` does with an observation, where that is no more than flattening."""
     space, extractor = policy.observation_space, policy.pi_features_extractor
-    if _has_hooks(*extractor.modules()):
-        return None
     if type(extractor) is FlattenExtractor:
         return _space_encoder(space, policy.normalize_images)
     if type(extractor) is CombinedExtractor and all(type(e) is nn.Flatten for e in extractor.extractors.values()):
@@ -114,18 +114,11 @@ def _flat(obs: np.ndarray) -> np.ndarray:
     return obs.reshape(len(obs), -1).astype(np.float32, copy=False)
 
 
-def _has_hooks(*modules: nn.Module) -> bool:
-    """Whether something is called with these modules, which may change outputs, compute weights anew, or only look."""
-    return any(module._forward_pre_hooks or module._forward_hooks for module in modules)
-
-
 def _layers(policy: ActorCriticPolicy) -> list[_ArrayFunction] | None:
     """The linear layers and activations from features to outputs."""
     if type(policy.mlp_extractor) is not MlpExtractor:
         return None
     modules = (*policy.mlp_extractor.policy_net, policy.action_net)
-    if _has_hooks(policy.mlp_extractor.policy_net, *modules):
-        return None
     layers: list[_ArrayFunction] = []
     for module in modules:
         if type(module) is nn.Linear and module.bias is not None:
@@ -197,7 +190,11 @@ def _activation(module: nn.Module) -> _ArrayFunction | None:
     return _through_torch(module)
 
 
-def _sampler(policy: ActorCriticPolicy, generator: np.random.Generator) -> _ArrayFunction | None:
+#: The distributions that ``_sampler`` draws from.
+_SAMPLED = (CategoricalDistribution, MultiCategoricalDistribution, BernoulliDistribution, DiagGaussianDistribution)
+
+
+def _sampler(policy: ActorCriticPolicy, generator: np.random.Generator) -> _ArrayFunction:
     """Sampling from the policy's distribution, given the last layer's outputs."""
     distribution = policy.action_dist
 
@@ -226,12 +223,10 @@ def _sampler(policy: ActorCriticPolicy, generator: np.random.Generator) -> _Arra
     if type(distribution) is BernoulliDistribution:
         logistic = _in_blocks(generator.logistic)
         return sample_bernoulli
-    if type(distribution) is DiagGaussianDistribution:
-        normal = _in_blocks(generator.standard_normal)
-        log_std = policy.log_std.detach().numpy()  # a view
-        shape = policy.action_space.shape or ()
-        return sample_gaussian
-    return None
+    normal = _in_blocks(generator.standard_normal)
+    log_std = policy.log_std.detach().numpy()  # a view
+    shape = policy.action_space.shape or ()
+    return sample_gaussian
 
 
 def _in_blocks(draw: Callable[..., np.ndarray]) -> Callable[[tuple[int, ...]], np.ndarray]:

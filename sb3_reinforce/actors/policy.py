@@ -8,6 +8,7 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.utils import obs_as_tensor
+from torch import nn
 
 from sb3_reinforce.batch import Observations
 
@@ -25,18 +26,18 @@ class Actor(Protocol):
 
 
 def policy_actor(policy: ActorCriticPolicy) -> Actor:
-    """Sample from the policy itself, without its value or log-probability where its class allows that.
+    """Sample from the policy itself, without its value or log-probability where nobody could notice.
 
-    :param policy: any actor-critic policy; one that overrides what leads to its distribution acts through ``forward``,
-        as in SB3
+    :param policy: any actor-critic policy; one that overrides what leads to its distribution, or has hooks, acts through
+        ``forward``, as in SB3
     """
-    overridden = overrides(policy, "forward", "get_distribution", "extract_features")
+    whole = overrides(policy, "forward", "get_distribution", "extract_features") or is_watched(policy)
 
     def act(obs: Observations, episode_starts: np.ndarray | None = None, **given: np.ndarray) -> np.ndarray:
         # Not in inference mode, whose tensors a module could not keep for the update.
         with th.no_grad():
             tensor = obs_as_tensor(obs, policy.device)
-            actions = policy(tensor, **given)[0] if overridden else policy.get_distribution(tensor, **given).get_actions()
+            actions = policy(tensor, **given)[0] if whole else policy.get_distribution(tensor, **given).get_actions()
         return actions.cpu().numpy().reshape(-1, *policy.action_space.shape)  # type: ignore[misc]
 
     return act
@@ -61,6 +62,31 @@ def environment_actions(policy: ActorCriticPolicy) -> Callable[[np.ndarray], np.
 
 
 def overrides(policy: ActorCriticPolicy, *names: str) -> bool:
-    """Whether the policy's class, or that of what ``torch.compile`` wraps, has its own method of any of these names."""
-    policy_class = type(getattr(policy, "_orig_mod", policy))
-    return any(getattr(policy_class, name) is not getattr(ActorCriticPolicy, name) for name in names)
+    """Whether the policy, or what ``torch.compile`` wraps, has a method of its own of any of these names.
+
+    Its own is one of its class, or one that was set on the object.
+    """
+    original = getattr(policy, "_orig_mod", policy)
+    return any(
+        name in vars(original) or getattr(type(original), name) is not getattr(ActorCriticPolicy, name) for name in names
+    )
+
+
+def is_watched(policy: ActorCriticPolicy) -> bool:
+    """Whether anything sees or changes a call within the policy: a hook, or a ``forward`` that was set on a module."""
+    return has_hooks(policy) or has_replaced_modules(policy)
+
+
+def has_hooks(policy: ActorCriticPolicy) -> bool:
+    """Whether something is called with a module of the policy, which may change outputs, compute weights, or only look."""
+    of_all = nn.modules.module._global_forward_hooks or nn.modules.module._global_forward_pre_hooks
+    return bool(of_all) or any(
+        each._forward_hooks or each._forward_pre_hooks or each._backward_hooks or each._backward_pre_hooks
+        for each in policy.modules()
+    )
+
+
+def has_replaced_modules(policy: ActorCriticPolicy) -> bool:
+    """Whether a module of the policy has a ``forward`` that is not its class's."""
+    original = getattr(policy, "_orig_mod", policy)
+    return any("forward" in vars(each) for each in original.modules())

@@ -1,0 +1,141 @@
+"""Mistakes that are told before any work is lost, and what is said of them."""
+
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+
+from sb3_reinforce.arguments import require
+from sb3_reinforce.buffer import EpisodicRolloutBuffer
+
+
+def check_policy_class(policy_class: type) -> None:
+    """Refuse policies that need something else at each step, or that are not an actor and a critic.
+
+    :raises ValueError: naming the class
+    """
+    families = {"MaskableActorCriticPolicy": "MaskablePPO", "RecurrentActorCriticPolicy": "RecurrentPPO"}
+    for each in getattr(policy_class, "__mro__", ()):
+        if each.__name__ in families and each.__module__.startswith("sb3_contrib"):
+            raise ValueError(
+                f"`policy` must not be a {each.__name__}, but it is {policy_class.__name__}: REINFORCE passes it neither "
+                f"action masks nor hidden states, as {families[each.__name__]} does."
+            )
+    rule = "`policy` must be a name or a subclass of ActorCriticPolicy"
+    require(isinstance(policy_class, type) and issubclass(policy_class, ActorCriticPolicy), rule, policy_class)
+
+
+def check_buffer_class(buffer_class: object) -> None:
+    """Refuse a buffer that does not hold whole trajectories, such as a saved A2C or PPO brings along.
+
+    :raises ValueError: naming the class and what else to look at
+    """
+    episodic = isinstance(buffer_class, type) and issubclass(buffer_class, EpisodicRolloutBuffer)
+    rule = (
+        "`rollout_buffer_class` must be None or a subclass of EpisodicRolloutBuffer, which holds whole trajectories. To load "
+        "what A2C or PPO has saved, pass `rollout_buffer_class=None` to `load`, and with it the arguments that are theirs or "
+        "mean another thing there: `learning_rate`, `max_grad_norm`, `n_epochs`, `batch_size`, `normalize_advantage`"
+    )
+    require(episodic, rule, buffer_class)
+
+
+def check_observation(obs: Any, space: spaces.Space[Any], n_envs: int) -> None:
+    """Refuse what a vectorised environment must not return as observations.
+
+    :raises ValueError: naming what it is and what it should be
+    """
+    if isinstance(obs, tuple):
+        raise ValueError(
+            "The environment's observations must be an array or a dict of arrays, but they are a tuple. `reset()` of a VecEnv "
+            "returns observations alone, and not `(observations, infos)` as that of a gymnasium environment does."
+        )
+    if isinstance(space, spaces.Dict):
+        require(isinstance(obs, dict), "The environment's observations must be a dict of arrays", type(obs))
+        for key, each in space.items():
+            require(key in obs, f"The environment's observations must have the key {key!r}", list(obs))
+            _check_array(obs[key], each, n_envs, f" {key!r}")
+    else:
+        _check_array(obs, space, n_envs, "")
+
+
+def _check_array(obs: Any, space: spaces.Space[Any], n_envs: int, key: str) -> None:
+    rule = f"The environment's observations{key} must be a numpy array"
+    require(isinstance(obs, np.ndarray), f"{rule} (`.cpu().numpy()` of a tensor)", type(obs))
+    shape = (n_envs, *(space.shape or ()))
+    require(obs.shape == shape, f"{rule} of shape {shape}", obs.shape)
+
+
+def check_step(obs: Any, rewards: Any, dones: Any, space: spaces.Space[Any], n_envs: int) -> None:
+    """Refuse what a vectorised environment must not return from a step.
+
+    :raises ValueError: naming what it is and what it should be
+    """
+    check_observation(obs, space, n_envs)
+    for name, values in (("rewards", rewards), ("dones", dones)):
+        require(np.shape(values) == (n_envs,), f"The environment's {name} must have the shape {(n_envs,)}", np.shape(values))
+
+
+def check_own_environment(callback: BaseCallback, env: VecEnv) -> None:
+    """Refuse an evaluation on the training environment, whose episodes it would break off.
+
+    :raises ValueError: naming the callback
+    """
+    training = set(map(id, _environments(env)))
+    for each in _callbacks(callback):
+        if isinstance(each, EvalCallback):
+            shared = any(id(e) in training for e in _environments(each.eval_env))
+            rule = (
+                f"`eval_env` of {type(each).__name__} must not be the training environment, whose episodes it would break off"
+            )
+            require(not shared, rule, each.eval_env)
+
+
+def _environments(env: VecEnv) -> list[object]:
+    """What is stepped in the end."""
+    base = env.unwrapped
+    return [base, *(each.unwrapped for each in base.envs)] if isinstance(base, DummyVecEnv) else [base]
+
+
+def _callbacks(callback: BaseCallback) -> Iterator[BaseCallback]:
+    """A callback, those in it, and those in these."""
+    yield callback
+    for value in vars(callback).values():
+        for each in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(each, BaseCallback) and each is not vars(callback).get("parent"):
+                yield from _callbacks(each)
+
+
+def check_prediction(observation: object) -> None:
+    """Refuse what ``predict`` does not take, and SB3 does not explain.
+
+    :raises ValueError: naming what it is and the remedy
+    """
+    for each in observation.values() if isinstance(observation, dict) else [observation]:
+        rule = "`observation` must be a numpy array or a dict of them"
+        require(not isinstance(each, th.Tensor), f"{rule}: pass `.cpu().numpy()` of a tensor", type(each))
+        require(not isinstance(each, list), f"{rule}: pass `np.array(observation)`", each)
+
+
+class NotComputed:
+    """Stands for what A2C computes in a rollout and REINFORCE does not; whoever uses it is told so."""
+
+    def __init__(self, name: str):
+        self._name = name
+
+    def _refuse(self, *args: object) -> NoReturn:
+        raise AttributeError(
+            f"REINFORCE computes no `{self._name}` during a rollout. Ask the policy, at `locals['new_obs']` say: "
+            "`model.policy.predict_values(...)`, `model.policy.get_distribution(...)`."
+        )
+
+    def __getattr__(self, name: str) -> NoReturn:
+        self._refuse()
+
+    __getitem__ = __iter__ = __len__ = __array__ = __float__ = __bool__ = _refuse
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __neg__ = _refuse
+    __lt__ = __le__ = __gt__ = __ge__ = _refuse
