@@ -125,10 +125,12 @@ class TabularMDP(gym.Env[int, int]):
     def step(self, action):
         reward = self.mdp.rewards[self.state, int(action)]
         successors = self.mdp.transitions[self.state, int(action)]
-        successor = self.np_random.choice(list(successors), p=list(successors.values()))
+        drawn = self.np_random.random()  # one number: a generator's ``choice`` would take most of the time of a test
+        within = zip(successors, itertools.accumulate(successors.values()), strict=True)
+        successor = next(each for each, probability in within if drawn < probability)
         self.n_steps += 1
         terminated = successor == END
-        self.state = self.state if terminated else int(successor)
+        self.state = self.state if terminated else successor
         return self.mdp.observed[self.state], reward, terminated, self.n_steps == self.horizon, {}
 
 

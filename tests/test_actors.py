@@ -78,23 +78,33 @@ def step(policy: ActorCriticPolicy, obs: Any, actions: np.ndarray) -> None:
     policy.optimizer.step()
 
 
+def assert_agree(policy: ActorCriticPolicy) -> None:
+    """Numpy and policy, and still after an optimizer step, which the views of the parameters follow."""
+    obs = drawn(policy.observation_space)
+    actor = mlp_actor(policy)
+    assert actor is not None
+    assert agrees(actor, policy, obs)
+    before = actor.outputs(obs).copy()
+    step(policy, obs, actor(obs))
+    assert np.abs(actor.outputs(obs) - before).max() > 0.001  # more than a hundred times what `agrees` tolerates
+    assert agrees(actor, policy, obs)
+
+
 @pytest.mark.parametrize("action_space", ACTION_SPACES.values(), ids=ACTION_SPACES)
 @pytest.mark.parametrize("observation_space", OBSERVATION_SPACES.values(), ids=OBSERVATION_SPACES)
 def test_numpy_and_policy_agree(observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> None:
-    """For every net and activation, and still after an optimizer step, which the views of the parameters follow."""
-    obs = drawn(observation_space)
-    for net_arch, activation_fn in [([], nn.Tanh), *itertools.product(([8], {"pi": [8, 8], "vf": [4]}), ACTIVATIONS)]:
-        case = f"{net_arch}, {activation_fn.__name__}"
-        policy = make_policy(
-            observation_space, action_space, net_arch=net_arch, activation_fn=activation_fn, optimizer_class=th.optim.SGD
-        )
-        actor = mlp_actor(policy)
-        assert actor is not None, case
-        assert agrees(actor, policy, obs), case
-        before = actor.outputs(obs).copy()
-        step(policy, obs, actor(obs))
-        assert np.abs(actor.outputs(obs) - before).max() > 0.001, case  # more than a hundred times what `agrees` tolerates
-        assert agrees(actor, policy, obs), case
+    """For every pair of spaces, without a hidden layer and with one."""
+    for net_arch in ([], [8]):
+        assert_agree(make_policy(observation_space, action_space, net_arch=net_arch, optimizer_class=th.optim.SGD))
+
+
+@pytest.mark.parametrize("net_arch", [[8], {"pi": [8, 8], "vf": [4]}, {"vf": [4]}], ids=str)
+@pytest.mark.parametrize("activation_fn", ACTIVATIONS)
+def test_numpy_and_policy_agree_whatever_is_between(activation_fn: type[nn.Module], net_arch: Any) -> None:
+    """For every activation, in networks of no, one and two hidden layers."""
+    for action_space in (ACTION_SPACES["discrete"], ACTION_SPACES["box"]):
+        options = {"net_arch": net_arch, "activation_fn": activation_fn, "optimizer_class": th.optim.SGD}
+        assert_agree(make_policy(action_space=action_space, **options))
 
 
 @pytest.mark.parametrize("optimizer_class", [th.optim.Adam, th.optim.AdamW, th.optim.RMSprop, th.optim.SGD])
@@ -147,6 +157,31 @@ def test_numpy_and_policy_act_alike(action_space: spaces.Space[Any]) -> None:
         slow, fast = policy_actor(policy)(drawn(BOX, n_envs)), actor(drawn(BOX, n_envs))
         assert fast.shape == slow.shape == (n_envs, *action_space.shape)
         assert fast.dtype == slow.dtype
+
+
+@pytest.mark.parametrize("action_space", ACTION_SPACES.values(), ids=ACTION_SPACES)
+def test_each_environment_has_noise_of_its_own(action_space: spaces.Space[Any]) -> None:
+    """Also when their number changes from call to call: of twenty that see the same, not all do the same, and one is one."""
+    actor = mlp_actor(make_policy(action_space=action_space))
+    assert actor is not None
+    obs = np.full((1, 3), 0.5, dtype=np.float32)
+    for n_envs in (1, 20, 1, 4, 20):
+        actions = actor(np.repeat(obs, n_envs, axis=0))
+        assert actions.shape == (n_envs, *action_space.shape)
+        if n_envs == 20:
+            assert len(np.unique(actions, axis=0)) > 1
+            if isinstance(action_space, spaces.Box):
+                assert len(np.unique(actions)) == actions.size
+
+
+@pytest.mark.parametrize("action_space", ACTION_SPACES.values(), ids=ACTION_SPACES)
+def test_noise_is_not_drawn_twice(action_space: spaces.Space[Any]) -> None:
+    """Over several blocks of random numbers, no stretch of ten steps is another's."""
+    actor = mlp_actor(make_policy(action_space=action_space))
+    assert actor is not None
+    obs = np.full((20, 3), 0.5, dtype=np.float32)
+    stretches = [np.stack([actor(obs) for _ in range(10)]).tobytes() for _ in range(30)]
+    assert len(set(stretches)) == 30
 
 
 @pytest.mark.parametrize("action_space", ACTION_SPACES.values(), ids=ACTION_SPACES)
@@ -277,6 +312,13 @@ class OwnActivation(nn.Module):
         return th.tanh(x)
 
 
+class OwnTanh(nn.Tanh):
+    """Likewise."""
+
+    def forward(self, x: th.Tensor) -> th.Tensor:
+        return super().forward(2 * x)
+
+
 class OwnLayers(MlpPolicy):
     def _build_mlp_extractor(self) -> None:
         self.mlp_extractor = OwnMlpExtractor(self.features_dim, self.net_arch, self.activation_fn, self.device)
@@ -315,6 +357,12 @@ def hooked(policy: ActorCriticPolicy, name: str) -> ActorCriticPolicy:
     return policy
 
 
+def with_layers(policy: ActorCriticPolicy, *layers: nn.Module) -> ActorCriticPolicy:
+    """The same policy, of these layers."""
+    policy.mlp_extractor.policy_net = nn.Sequential(*layers)
+    return policy
+
+
 class KeepsATensor(FlattenExtractor):
     """Made at the first call, in a rollout, and part of the graph in the update."""
 
@@ -339,6 +387,13 @@ CIRCUMVENTED: dict[str, Callable[[], ActorCriticPolicy]] = {
     "features extractor": lambda: make_policy(features_extractor_class=OwnExtractor),
     "mlp extractor": lambda: make_policy(policy_class=OwnLayers),
     "activation": lambda: make_policy(activation_fn=OwnActivation),
+    "activation of torch's with a method of one's own": lambda: make_policy(activation_fn=OwnTanh),
+    "modules within a module": lambda: make_policy(activation_fn=lambda: nn.Sequential(OwnActivation())),
+    "dropout": lambda: make_policy(activation_fn=nn.Dropout),
+    "normalisation over features": lambda: make_policy(activation_fn=lambda: nn.LayerNorm(8)),
+    "normalisation over the batch": lambda: make_policy(activation_fn=lambda: nn.BatchNorm1d(8)),
+    "no bias": lambda: with_layers(make_policy(), nn.Linear(3, 8, bias=False), nn.Tanh()),
+    "computed weights": lambda: with_layers(make_policy(), nn.utils.parametrizations.orthogonal(nn.Linear(3, 8)), nn.Tanh()),
     "forward": lambda: make_policy(policy_class=OwnForward),
     "_get_action_dist_from_latent": lambda: make_policy(policy_class=OwnDistribution),
     "get_distribution": lambda: make_policy(policy_class=OwnGetDistribution),
@@ -356,6 +411,35 @@ CIRCUMVENTED: dict[str, Callable[[], ActorCriticPolicy]] = {
 def test_there_is_no_numpy_actor_for_what_is_not_known(make: Callable[[], ActorCriticPolicy]) -> None:
     """Policies that may do more than their linear layers and activations say are asked themselves."""
     assert mlp_actor(make()) is None
+
+
+#: Activations of torch's that take or return other shapes than a layer's.
+OF_OTHER_SHAPES = {"GLU", "MultiheadAttention", "Softmax2d"}
+
+
+@pytest.mark.filterwarnings("ignore:Implicit dimension choice")
+@pytest.mark.parametrize("name", sorted({*nn.modules.activation.__all__} - OF_OTHER_SHAPES))
+def test_any_activation_of_torch_is_right_or_left_to_the_policy(name: str) -> None:
+    """Those that a policy can be made of, in evaluation mode, as in rollouts: elementwise or not, with parameters or none."""
+    arguments = (0.1, 20.0) if name == "Threshold" else ()
+    policy = make_policy(activation_fn=lambda: getattr(nn, name)(*arguments), net_arch=[8, 8])
+    policy.set_training_mode(False)
+    actor = mlp_actor(policy)
+    for n_envs in (1, 3):
+        obs = drawn(BOX, n_envs)
+        assert actor is None or agrees(actor, policy, obs)
+        np.testing.assert_array_equal(obs, drawn(BOX, n_envs))
+
+
+@pytest.mark.parametrize("activation", [nn.Tanh, nn.ReLU, nn.ELU, nn.Identity])
+def test_observations_are_not_written_to(activation: type[nn.Module]) -> None:
+    """Not by an activation before the first linear layer either, and the environment's array is what the buffer stores."""
+    obs, policy = 3 * drawn(BOX), with_layers(make_policy(), activation(), nn.Linear(3, 8), nn.Tanh())
+    before = obs.copy()
+    actor = mlp_actor(policy)
+    assert actor is None or agrees(actor, policy, obs)
+    (actor or policy_actor(policy))(obs)
+    np.testing.assert_array_equal(obs, before)
 
 
 def test_an_image_that_is_not_normalised_is_a_box() -> None:

@@ -5,10 +5,13 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch as th
+from envs import BanditEnv, vectorized
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from stable_baselines3.common.callbacks import BaseCallback
 
+from sb3_reinforce import REINFORCE
 from sb3_reinforce.baselines import leave_one_out, mean, moving_average, optimal, time_leave_one_out
 
 RETURNS = arrays(np.float64, st.integers(2, 20), elements=st.floats(-1000, 1000))
@@ -98,6 +101,41 @@ def test_moving_average_starts_at_the_first_batch() -> None:
     assert moving_average(average, np.array([12.0])) == pytest.approx(3.0)
 
 
+def test_a_moving_average_of_zero_is_an_average() -> None:
+    """It is one of earlier batches that paid nothing on average, and not the lack of any."""
+    assert moving_average(0.0, np.array([10.0])) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("paid", "expected"),
+    [
+        ([4.0, 14.0, 14.0, 0.0], [4.0, 10.0, 9.0, -5.9]),  # what is subtracted is 0, 4, 0.9·4 + 0.1·14 = 5, 5.9
+        ([0.0, 10.0, 10.0, 10.0], [0.0, 10.0, 9.0, 8.1]),  # 0, 0, 1, 1.9
+    ],
+)
+def test_the_average_of_all_earlier_batches_is_subtracted(paid: list[float], expected: list[float]) -> None:
+    """Batch after batch, in which every action pays the same. Of two actions that are equally likely, -ψ log π is ψ log 2."""
+    losses: list[float] = []
+
+    class Pays(BaseCallback):
+        def _on_step(self) -> bool:
+            return True
+
+        def _on_rollout_start(self) -> None:
+            if self.model._n_updates > 0:
+                losses.append(self.logger.name_to_value["train/policy_loss"])
+            if len(losses) < len(paid):
+                env.payoffs = [paid[len(losses)]] * 2
+
+    env = BanditEnv()
+    model = REINFORCE("MlpPolicy", vectorized(env), n_episodes=3, learning_rate=0.0, baseline="moving_average")
+    with th.no_grad():
+        model.policy.action_net.weight.zero_()
+    model.learn(3 * len(paid), Pays(), log_interval=1000)
+    losses.append(model.logger.name_to_value["train/policy_loss"])
+    np.testing.assert_allclose(losses, np.log(2) * np.array(expected), rtol=1e-5)
+
+
 UNEQUAL = th.tensor([[1.0], [9e-4], [7e-4]])
 
 
@@ -126,3 +164,12 @@ def test_optimal_of_equal_returns_is_that_return() -> None:
     th.testing.assert_close(optimal(100 * UNEQUAL, UNEQUAL), th.full((3, 1), 100.0))
     scores = th.randn(4, 6, generator=th.Generator().manual_seed(0))
     th.testing.assert_close(optimal(3.0 * scores, scores), th.full((4, 6), 3.0))
+
+
+@pytest.mark.parametrize(("smallness", "informed"), [(1e-2, True), (1e-4, True), (1e-7, False), (1e-8, False), (1e-9, False)])
+def test_optimal_is_no_quotient_of_rounding(smallness: float, informed: bool) -> None:
+    """Where the other scores are so small beside a trajectory's own that the sum's rounding is all that is left of them, they
+    say nothing, and it is 0; until then, of equal returns it is that return."""
+    scores = th.cat([th.full((1, 50), 0.3), smallness * (1 + th.rand(2, 50, generator=th.Generator().manual_seed(0)))])
+    own = optimal(100 * scores, scores)[0]
+    th.testing.assert_close(own, th.full((50,), 100.0 if informed else 0.0), rtol=1e-3, atol=0.0)

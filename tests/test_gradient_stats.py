@@ -1,17 +1,20 @@
 """The instruments: what they say of a gradient whose value and variance are known exactly."""
 
-import warnings
-
 import numpy as np
 import pytest
 import torch as th
 from oracle import TabularMDP, estimate, exact_gradient, make_model, probability, trajectories
 from stable_baselines3.common.callbacks import CallbackList
-from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.utils import LinearSchedule
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from sb3_reinforce import REINFORCE, AdaptiveEpisodesCallback, GradientStatsCallback
+
+
+def tabular(n_envs: int, seed: int) -> VecEnv:
+    env = DummyVecEnv([TabularMDP] * n_envs)
+    env.seed(seed)
+    return env
 
 
 def logged(
@@ -31,19 +34,32 @@ def logged(
     return {key: np.array([record[key] for record in records if key in record]) for key in records[-1]}
 
 
-def test_variance_and_signal_are_unbiased():
+@pytest.fixture(scope="module")
+def watched() -> tuple[REINFORCE, dict[str, np.ndarray]]:
+    """A model, and what the callback logs of 300 unbiased batches: no warning, which would be an error here."""
+    model = make_model(tabular(8, seed=3), n_episodes=2, gamma=1.0)
+    return model, logged(model, GradientStatsCallback(), 300)
+
+
+def test_variance_and_signal_are_unbiased(watched):
     """Their means over batches are tr Σ and |∇U|², both of which enumeration gives, within 4 standard errors."""
-    model = make_model(make_vec_env(TabularMDP, n_envs=4, seed=2), n_episodes=4, gamma=1.0)
+    model, values = watched
     gradient = exact_gradient(model)
     single = make_model(n_episodes=1, gamma=1.0)
     moments = sum(probability(single, tau).item() * estimate(single, (tau,)).square() for tau in trajectories(3))
     exact_trace = (moments - gradient.square()).sum().item()
 
-    values = logged(model, GradientStatsCallback(), 400)
     traces = values["gradient/trace_of_covariance"]
     signals = values["gradient/squared_norm"]
     for sample, exact in ((traces, exact_trace), (signals, gradient.square().sum().item())):
         assert abs(sample.mean() - exact) < 4 * sample.std() / np.sqrt(len(sample))
+
+
+def test_the_score_test_is_silent_on_unbiased_batches(watched):
+    """z is within what a standard normal allows."""
+    z = watched[1]["gradient/mean_score_z"]
+    assert len(z) == 299
+    assert abs(z[-1]) < 4
 
 
 @pytest.mark.parametrize("other", ["Acrobot-v1", "CartPole-v1"])
@@ -69,7 +85,7 @@ def test_a_callback_goes_on_with_its_model():
 
 def test_the_noise_scale_is_the_ratio_of_the_averages():
     """Without smoothing, that of the batch; with it, averages of numerator and denominator, not of the ratio."""
-    model = make_model(make_vec_env(TabularMDP, n_envs=4, seed=2), n_episodes=4)
+    model = make_model(tabular(4, seed=2), n_episodes=4)
     values = logged(model, GradientStatsCallback(smoothing=0.0), 30)
     traces, signals = values["gradient/trace_of_covariance"], values["gradient/squared_norm"]
     expected = np.divide(traces, signals, out=np.full(30, np.inf), where=signals > 0)
@@ -83,29 +99,43 @@ def test_the_noise_scale_is_the_ratio_of_the_averages():
     assert callback._averages == pytest.approx([traces @ [0.25, 0.5], signals @ [0.25, 0.5]])
 
 
-def test_the_score_test_is_silent_on_a_thousand_unbiased_batches():
-    """No warning, which would be an error here, and z within what a standard normal allows."""
-    model = make_model(make_vec_env(TabularMDP, n_envs=8, seed=3), n_episodes=2)
-    z = logged(model, GradientStatsCallback(), 1000)["gradient/mean_score_z"]
-    assert len(z) == 999
-    assert abs(z[-1]) < 4
+def z_by_definition(scores: np.ndarray) -> np.ndarray:
+    """z after each batch but the first, ``[..., n - 1]``, of mean scores ``[..., n, P]``: the sum of their components along
+    the sum of those before, in units of its standard deviation."""
+    before = np.cumsum(scores, axis=-2)[..., :-1, :]
+    components = (scores[..., 1:, :] * before).sum(-1) / np.linalg.norm(before, axis=-1)
+    return np.cumsum(components, -1) / np.sqrt(np.cumsum(components**2, -1))
+
+
+def said_of(scores: np.ndarray) -> list[float]:
+    """Each z that a callback logs of mean scores ``[n, P]``."""
+    callback, z = GradientStatsCallback(), []
+    callback.init_callback(make_model(n_episodes=2))
+    for scores_of_batch in th.as_tensor(scores):
+        callback._test_scores(scores_of_batch)
+        z.append(callback.logger.name_to_value.get("gradient/mean_score_z"))
+    return z[1:]
 
 
 def test_the_level_of_the_score_test_is_as_stated():
-    """Of 300 runs of 1,000 batches of scores with mean zero, less than 1 in 100 ever exceed the threshold of 4."""
-    generator = th.Generator().manual_seed(0)
-    exceeded = 0
-    model = REINFORCE("MlpPolicy", "CartPole-v1", device="cpu")
-    model.set_logger(Logger(None, []))
-    for _ in range(300):
-        callback = GradientStatsCallback()
-        callback.init_callback(model)
-        with warnings.catch_warnings(record=True) as warned:
-            warnings.simplefilter("always")
-            for scores in th.randn(1000, 6, generator=generator, dtype=th.float64):
-                callback._test_scores(scores)
-        exceeded += bool(warned)
-    assert exceeded < 3 + 4 * np.sqrt(3)  # four standard deviations above 1 in 100
+    """Of 1,000 runs of 1,000 batches of scores with mean zero, less than 1 in 100 ever exceed the threshold of 4; and the
+    callback says of a run what the definition says, without a warning, which would be an error here."""
+    scores = np.random.default_rng(0).standard_normal((1000, 1000, 6))
+    z = z_by_definition(scores)
+    assert (z > 4).any(1).mean() < 0.01
+    np.testing.assert_allclose(said_of(scores[0]), z[0], atol=1e-9)
+
+
+def test_the_score_test_warns_where_the_threshold_is_passed():
+    """At a tenth of a standard deviation off zero it takes some hundred batches, and then there is one warning."""
+    scores = np.random.default_rng(0).standard_normal((1000, 6)) + 0.1
+    z = z_by_definition(scores)
+    passed = np.flatnonzero(z > 4)[0]
+    assert 100 < passed < 900
+    said_of(scores[: passed + 1])  # up to the batch before: silent
+    with pytest.warns(UserWarning, match=f"The mean score is {z[passed]:.1f} standard deviations from zero") as warned:
+        np.testing.assert_allclose(said_of(scores), z, atol=1e-9)
+    assert len(warned) == 1
 
 
 def first_finished(model: REINFORCE) -> None:
@@ -121,18 +151,19 @@ def first_finished(model: REINFORCE) -> None:
 
 
 def test_the_score_test_fires_on_a_biased_collector():
-    model = make_model(make_vec_env(TabularMDP, n_envs=8, seed=3), n_episodes=16)
+    model = make_model(tabular(8, seed=3), n_episodes=16)
     callback = GradientStatsCallback()
-    with pytest.warns(UserWarning, match="do not seem to be draws from the policy"):
+    with pytest.warns(UserWarning, match="do not seem to be draws from the policy") as warned:
         z = logged(model, callback, 60, spoil=first_finished)["gradient/mean_score_z"]
-    assert z[-1] > callback.z_threshold
+    assert (z > callback.z_threshold).sum() > 1
+    assert len(warned) == 1  # as promised, once
 
 
 @pytest.mark.parametrize("options", [{}, {"baseline": "value"}])
 def test_the_cosine_is_that_of_the_update_before(options):
     """With SGD the last change is the last estimate, so on one and the same batch the cosine is 1; what the value network
     changed has no part in it."""
-    model = make_model(make_vec_env(TabularMDP, n_envs=2, seed=0), n_episodes=2, **options)
+    model = make_model(tabular(2, seed=0), n_episodes=2, **options)
     callback = GradientStatsCallback()
     _, nothing = model._setup_learn(1)
     callback.init_callback(model)
@@ -153,8 +184,8 @@ def test_the_number_of_episodes_follows_the_noise_scale_within_bounds():
             super()._on_rollout_end()
             sizes.append((self.noise_scale, self.model.n_episodes))
 
-    model = REINFORCE("MlpPolicy", make_vec_env(TabularMDP, n_envs=2, seed=0), n_episodes=4, seed=0)
-    model.learn(500, callback=Recorded(min_episodes=3, max_episodes=9))
+    model = REINFORCE("MlpPolicy", tabular(2, seed=0), n_episodes=4, seed=0)
+    model.learn(300, callback=Recorded(min_episodes=3, max_episodes=9))
     assert {size for _, size in sizes} <= set(range(3, 10))
     assert all(size == int(np.clip(scale, 3, 9)) for scale, size in sizes)
     assert len({size for _, size in sizes}) > 1
@@ -188,6 +219,6 @@ def test_it_works_in_a_list_with_a_schedule_and_any_baseline():
         options = {"n_episodes": 4, "baseline": baseline, "seed": 0, "learning_rate": LinearSchedule(1e-2, 0.0, 1.0)}
         parameters = []
         for callback in (None, CallbackList([GradientStatsCallback()])):
-            model = REINFORCE("MlpPolicy", make_vec_env(TabularMDP, n_envs=2, seed=0), **options).learn(200, callback)
+            model = REINFORCE("MlpPolicy", tabular(2, seed=0), **options).learn(60, callback)
             parameters.append(th.nn.utils.parameters_to_vector(model.policy.parameters()))
         assert th.equal(*parameters)

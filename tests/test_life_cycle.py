@@ -58,7 +58,7 @@ def assert_same_predictions(ours: Any, theirs: Any) -> None:
 @pytest.fixture
 def trained() -> REINFORCE:
     """Of Box actions, whose predictions tell any difference of parameters."""
-    return make_model(scripted([3], [5], action_space=BOX), baseline="value", learning_rate=0.01).learn(60)
+    return make_model(scripted([3], [5], action_space=BOX), baseline="value", learning_rate=0.01).learn(20)
 
 
 # --- save and load -------------------------------------------------------------------------------------------------------
