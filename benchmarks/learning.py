@@ -40,7 +40,7 @@ Run = tuple[str, str, int, int, str]
 FINAL_EPISODES = 20
 #: The program `sb3-reinforce`. When the first optimizer is made, torch imports its compiler, in a second or two that are no
 #: part of learning, and that ARS, which has no optimizer, does not take: so, like every import, before the clock starts.
-PROGRAM = "import torch._dynamo; from sb3_reinforce.zoo import main; main()"
+PROGRAM = "import torch._dynamo; from sb3_reinforce.zoo.cli import main; main()"
 #: What stands for an algorithm on the command line and in the CSV, if it is not RL Zoo's name for it.
 VARIANTS = {"reinforce_textbook": ("reinforce", "reinforce_textbook.yml")}
 CLASSIC = ["CartPole-v1", "Acrobot-v1", "MountainCarContinuous-v0"]
