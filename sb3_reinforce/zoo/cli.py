@@ -1,4 +1,4 @@
-"""The command ``sb3-reinforce``: RL Zoo's own programs, with REINFORCE among their algorithms.
+"""The command ``sb3-reinforce``: RL Zoo's own programs, with REINFORCE among their algorithms, and ``compare``.
 
 They, and torch, are imported only when they are asked for, so that help and errors come at once.
 """
@@ -11,9 +11,11 @@ import runpy
 import sys
 from importlib.metadata import version
 
+from sb3_reinforce.zoo import compare
 from sb3_reinforce.zoo.registration import register
 
 _COMMANDS = {
+    "compare": "train algorithms on environments over seeds, and report: tables and pictures",
     "train": "train an agent, continue with one (-i), or search hyperparameters (-optimize)",
     "enjoy": "watch a trained agent, or evaluate it (--no-render)",
     "record_video": "record a trained agent",
@@ -26,7 +28,7 @@ _COMMANDS = {
     "load_from_hub": "download a trained agent",
 }
 _PLOTS = ("plot_train", "all_plots", "plot_from_file")
-_WITHOUT_ALGO = ("all_plots", "plot_from_file", "benchmark")
+_WITHOUT_ALGO = ("compare", "all_plots", "plot_from_file", "benchmark")
 
 
 def main() -> None:
@@ -43,8 +45,11 @@ def main() -> None:
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        register()
-        _run(command)
+        if command == "compare":
+            compare.main(arguments)
+        else:
+            register()
+            _run(command)
     except (ModuleNotFoundError, DependencyNotInstalled) as error:
         sys.exit(
             f"sb3-reinforce {command}: {error}\n"
