@@ -20,7 +20,7 @@ pytest.importorskip("rliable")
 pytest.importorskip("rl_zoo3")
 
 from sb3_reinforce import REINFORCE  # noqa: E402
-from sb3_reinforce.zoo import cli, compare, records, register, runs, sweep  # noqa: E402
+from sb3_reinforce.zoo import cli, compare, records, register, report, runs, sweep  # noqa: E402
 from sb3_reinforce.zoo.settings import (  # noqa: E402
     Contestant,
     digest,
@@ -88,8 +88,9 @@ def _own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs are stand-ins."""
+    """Runs and pictures are stand-ins."""
     popen = subprocess.Popen
+    monkeypatch.setattr(report, "curves_chart", lambda curves, algos, path: path.touch())
 
     def start(command: list[str], **kwargs: Any) -> Any:
         if command[1:3] == ["-m", "sb3_reinforce.zoo.runs"]:
@@ -159,8 +160,9 @@ def test_a_run_is_rl_zoos_and_is_evaluated() -> None:
     assert REINFORCE.load(next(Path("logs/compare/runs").rglob("reinforce/*/Own-v0.zip"))).n_episodes == 8
     full = json.loads(Path("logs/compare/settings.json").read_text())["reinforce on Own-v0"]
     assert digest(full) == row["resolved"]
-    report = Path("logs/compare/report.md").read_text()
-    assert "Own-v0: REINFORCE has no hyperparameters for it, and takes those of `default`." in report
+    text = Path("logs/compare/report.md").read_text()
+    assert "Own-v0: REINFORCE has no hyperparameters for it, and takes those of `default`." in text
+    assert Path("logs/compare/curves.png").stat().st_size > 1000
 
 
 @pytest.mark.slow
@@ -443,7 +445,7 @@ def test_wrappers_that_were_taken_away_are_gone_when_a_model_is_evaluated(tmp_pa
     folder = runs.latest_run("logs", "reinforce", "MountainCar-v0")
     assert list(runs.evaluate_last_model(folder, "reinforce", "MountainCar-v0", 2)) == [-200, -200]
     assert runs.training_curve(folder)["steps"].iloc[-1] == 200 * REINFORCE.load(folder / "MountainCar-v0.zip").n_episodes
-    with pytest.raises(ValueError, match="The last model's 2 episodes have not ended in 399 actions"):
+    with pytest.raises(ValueError, match="The last model's 2 episodes have not ended after 399 actions"):
         runs.evaluate_last_model(folder, "reinforce", "MountainCar-v0", 2, patience=399)
     with pytest.raises(FileNotFoundError, match="No saved a2c agent"):
         runs.latest_run("logs", "a2c", "MountainCar-v0")

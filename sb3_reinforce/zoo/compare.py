@@ -243,7 +243,7 @@ def try_out(contestant: Contestant, env_id: str, taken: Settings) -> None:
             stack.callback(env.close)
             return env
 
-        manager.create_envs = create_and_close
+        manager.create_envs = create_and_close  # type: ignore[method-assign, assignment]
         manager.setup_experiment()
 
 
