@@ -219,6 +219,40 @@ def test_last_observations_are_told_by_their_steps() -> None:
     assert filled(buffer).last_observations == {}
 
 
+@pytest.mark.parametrize("buffer_size", [1, 100])  # through growth, and without
+def test_what_else_the_policy_was_given_comes_back(buffer_size: int) -> None:
+    """By name, in order, with its shape and dtype; it counts in ``nbytes``, and its storage is kept while it fits."""
+    masks, hints = np.arange(N_ROWS * N_ENVS * 3).reshape(N_ROWS, N_ENVS, 3) % 5 == 0, drawn(BOX)
+    buffer, storage = make_buffer(buffer_size=buffer_size), []
+    for _ in range(2):
+        buffer.reset()
+        for row in range(N_ROWS):
+            obs = np.zeros((N_ENVS, 2), dtype=np.float32)
+            given = {"masks": masks[row].copy(), "hints": hints[row].copy()}
+            buffer.add(obs, obs, REWARDS[row], STARTS[row], recorded=RECORDED[row], **given)
+            for each in given.values():
+                each[:] = 0  # as whoever made it may write into it
+        buffer.compute_returns_and_advantage()
+        parts = list(buffer.get(4))
+        for name, values in (("masks", masks), ("hints", hints)):
+            stored = th.cat([part.given[name] for part in parts])
+            np.testing.assert_array_equal(stored, values[ROWS, ENVS])
+            assert stored.dtype == th.from_numpy(values).dtype
+        assert buffer.nbytes == buffer.buffer_size * N_ENVS * (8 + 8 + 4 + 1 + 1 + 3 + 8)  # the last two are these
+        storage.append(dict(buffer.given))
+    assert all(storage[1][name] is each for name, each in storage[0].items())
+
+
+def test_every_rollout_is_looked_at() -> None:
+    """The one after one that was whole too, from its first step on."""
+    buffer = filled(make_buffer())
+    buffer.reset()
+    rewards = REWARDS.copy()
+    rewards[1, 0] = np.nan
+    with pytest.raises(ValueError, match="Environment 0: reward at step 1 of the rollout is not finite"):
+        filled(buffer, rewards=rewards)
+
+
 def test_reset_keeps_the_storage_and_forgets_the_batch() -> None:
     """The next rollout writes into the grown arrays, and sees nothing of what they held."""
     buffer = filled(make_buffer(gamma=1.0))

@@ -59,6 +59,17 @@ def test_the_value_loss_is_the_mean_squared_error(batch_size: int | None, n_crit
     assert model.logger.name_to_value["train/value_loss"] == pytest.approx(expected, rel=1e-5)
 
 
+def test_values_are_fitted_to_what_would_have_followed_too() -> None:
+    """With ``bootstrap_truncated``, V is the value of the rest, and so is what it predicts: Gₜ + γᴴ⁻ᵗ V(s_H)."""
+    model = make_model(scripted([3], [5], truncated=True), learning_rate=0.0, bootstrap_truncated=True).learn(1)
+    batch, lengths = known(model), model.rollout_buffer.lengths
+    lasts = np.array(list(model.rollout_buffer.last_observations.values()))
+    left = np.concatenate([np.arange(length, 0, -1) for length in lengths])
+    targets = batch.targets + GAMMA**left * np.repeat(lasts @ WEIGHT + BIAS, lengths)
+    expected = np.square(batch.observations @ WEIGHT + BIAS - targets).mean()
+    assert model.logger.name_to_value["train/value_loss"] == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.mark.parametrize("n_critic_updates", [1, 3])
 @pytest.mark.parametrize("vf_coef", [0.5, 2.0])
 @pytest.mark.parametrize("batch_size", [None, 4])

@@ -107,10 +107,10 @@ def z_by_definition(scores: np.ndarray) -> np.ndarray:
     return np.cumsum(components, -1) / np.sqrt(np.cumsum(components**2, -1))
 
 
-def said_of(scores: np.ndarray) -> list[float]:
-    """Each z that a callback logs of mean scores ``[n, P]``."""
-    callback, z = GradientStatsCallback(), []
-    callback.init_callback(make_model(n_episodes=2))
+def said_of(scores: np.ndarray, callback: GradientStatsCallback | None = None, model: REINFORCE | None = None) -> list[float]:
+    """Each z that a callback, a new one by default, logs of mean scores ``[n, P]``."""
+    callback, z = callback or GradientStatsCallback(), []
+    callback.init_callback(model or make_model(n_episodes=2))
     for scores_of_batch in th.as_tensor(scores):
         callback._test_scores(scores_of_batch)
         z.append(callback.logger.name_to_value.get("gradient/mean_score_z"))
@@ -136,6 +136,16 @@ def test_the_score_test_warns_where_the_threshold_is_passed():
     with pytest.warns(UserWarning, match=f"The mean score is {z[passed]:.1f} standard deviations from zero") as warned:
         np.testing.assert_allclose(said_of(scores), z, atol=1e-9)
     assert len(warned) == 1
+
+
+def test_another_model_is_warned_of_as_well():
+    """Of each once, however often learning goes on."""
+    callback = GradientStatsCallback()
+    for model in (make_model(n_episodes=2), make_model(n_episodes=2)):
+        with pytest.warns(UserWarning, match="The mean score is") as warned:
+            said_of(np.ones((60, 3)), callback, model)
+        said_of(np.ones((60, 3)), callback, model)
+        assert len(warned) == 1
 
 
 def first_finished(model: REINFORCE) -> None:
