@@ -53,19 +53,21 @@ class REINFORCE(EpisodicOnPolicyAlgorithm):
     :param normalize_advantage: Whether to shift and scale what multiplies ∇log π to mean 0 and deviation 1 over the
         steps of the batch
     :param ent_coef: Entropy coefficient for the loss calculation, at least 0
-    :param max_grad_norm: The maximum norm of the gradient, above 0; None: no clipping
-    :param batch_size: Number of steps per forward and backward pass, to bound memory; None: all at once. The
+    :param max_grad_norm: The maximum norm of the gradient, above 0, of the steps that fit the value network too; None: no
+        clipping
+    :param batch_size: Number of steps per forward and backward pass, to bound memory; None: as many as fit in 64 MiB. The
         gradients are accumulated, so the update is the same
     :param vf_coef: Value function coefficient for the loss calculation, at least 0 (baseline="value" only); 0: no fit of the
         value network. That takes steps of its own, so with an optimizer that scales gradients, as Adam does, the size of
         the coefficient hardly matters
     :param n_critic_updates: Number of gradient steps that fit the value network to each batch, after the policy's
-        step, at least 1 (baseline="value" only). A features extractor that it shares with the policy is left as it is
+        step, at least 1 (baseline="value" only). No parameter that log π depends on is moved
     :param bootstrap_truncated: Whether to add γV(s_H) to the last reward of a trajectory that a time limit or the horizon
         cut, as if it went on (Pardo et al. 2018; baseline="value" and return_type="reward_to_go" only, since V is the
         value of the rest there). Off, returns are what the environment paid
     :param n_epochs: Number of gradient steps on each batch, at least 1. From the second on, returns are weighted with the
-        likelihood ratio P(τ;θ)/P(τ;θ_old), for rewards-to-go with its product up to each reward (Jie & Abbeel 2010)
+        likelihood ratio P(τ;θ)/P(τ;θ_old), for rewards-to-go with its product up to each reward (Jie & Abbeel 2010).
+        Where all returns are equal nothing moves, but for what the value network's own error makes of them
     :param min_effective_share: Share of m, in [0, 1], that the effective sample size of the likelihood ratios must
         reach for another step on the same batch (n_epochs above 1 only)
     :param use_sde: Whether to use generalized State Dependent Exploration (gSDE) instead of action noise exploration
