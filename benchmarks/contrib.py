@@ -120,7 +120,12 @@ RECURRENT_REINFORCE: dict[str, Any] = {
     "normalize_advantage": True,
     "ent_coef": 0.01,
     "learning_rate": lambda progress_remaining: 0.003 * progress_remaining,
-    "policy_kwargs": {"net_arch": {"pi": [64], "vf": [64]}, "lstm_hidden_size": 64, "enable_critic_lstm": False},
+    "policy_kwargs": {
+        "net_arch": {"pi": [64], "vf": [64]},
+        "lstm_hidden_size": 64,
+        "enable_critic_lstm": False,
+        "ortho_init": False,
+    },
 }
 #: sb3-contrib's settings in its test_lstm.py.
 TESTED_RECURRENT_PPO: dict[str, Any] = {

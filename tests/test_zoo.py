@@ -25,7 +25,7 @@ from rl_zoo3 import exp_manager, hyperparams_opt, utils  # noqa: E402
 
 FILES = sorted(zoo.hyperparams_file().parent.glob("*.yml"))
 #: For `default` an environment that only RL Zoo knows and no file lists; for `atari` one whose class is Atari's.
-STAND_INS = {"default": "CartPoleNoVel-v1", "atari": "ALE/Pong-v5"}
+STAND_INS = {"default": "MountainCarNoVel-v0", "atari": "ALE/Pong-v5"}
 QUICK = (
     "--env",
     "CartPole-v1",
@@ -139,12 +139,13 @@ def test_every_entry_builds_a_model(file: Path, entry: str, tmp_path: Path) -> N
         gym.make(env_id).close()
     except (gym.error.DependencyNotInstalled, gym.error.NamespaceNotFound) as error:
         pytest.skip(str(error))
-    args = Namespace(algo="reinforce")
+    algo = file.stem if file.stem in utils.ALGOS else "reinforce"
+    args = Namespace(algo=algo)
     manager = exp_manager.ExperimentManager(args, args.algo, env_id, str(tmp_path), eval_freq=-1, config=str(file), verbose=0)
     built = manager.setup_experiment()
     assert built is not None
     model, _ = built
-    assert isinstance(model, REINFORCE)
+    assert type(model) is utils.ALGOS[algo]
     model.env.close()
     values = yaml.safe_load(file.read_text())[entry]
     assert model.n_envs == values.get("n_envs", 1)
@@ -283,18 +284,27 @@ def test_trial_as_arguments() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:gSDE shares one noise matrix:UserWarning")
-@pytest.mark.parametrize("env_id", ["CartPole-v1", "Pendulum-v1"])
-def test_all_of_the_search_space_is_allowed(env_id: str) -> None:
-    """REINFORCE accepts whatever is sampled (RL Zoo's study would end at a refusal), and trials convert to it again."""
+@pytest.mark.parametrize(
+    ("algo", "policy", "env_id"),
+    [
+        ("reinforce", "MlpPolicy", "CartPole-v1"),
+        ("reinforce", "MlpPolicy", "Pendulum-v1"),
+        ("reinforce_mask", "MlpPolicy", "CartPole-v1"),
+        ("reinforce_lstm", "MlpLstmPolicy", "Pendulum-v1"),
+    ],
+)
+def test_all_of_the_search_space_is_allowed(algo: str, policy: str, env_id: str) -> None:
+    """The algorithm accepts whatever is sampled (RL Zoo's study would end at a refusal), and trials convert to it again."""
     env = gym.make(env_id)
     n_actions = sum(env.action_space.shape or ())
+    zoo.register()
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for _ in range(40):
         trial = study.ask()
-        sampled = search.sample(trial, n_actions, 1, {})
-        REINFORCE("MlpPolicy", env, **sampled)
+        sampled = hyperparams_opt.HYPERPARAMS_SAMPLER[algo](trial, n_actions, 1, {})
+        utils.ALGOS[algo](policy, env, **sampled)
         assert ("log_std_init" in sampled["policy_kwargs"]) == (env_id == "Pendulum-v1")
-        converted = search.convert(study.trials[-1].params)
+        converted = hyperparams_opt.HYPERPARAMS_CONVERTER[algo](study.trials[-1].params)
         rates = {"learning_rate": converted.pop("learning_rate")}
         rate = sampled.pop("learning_rate")
         assert converted == sampled

@@ -9,6 +9,7 @@ import importlib
 import os
 import runpy
 import sys
+from contextlib import nullcontext
 from importlib.metadata import version
 
 from sb3_reinforce.zoo import compare
@@ -32,7 +33,7 @@ _WITHOUT_ALGO = ("compare", "all_plots", "plot_from_file", "benchmark")
 
 
 def main() -> None:
-    """Run one of RL Zoo's programs, with all its flags; ``reinforce`` is among its algorithms, and the default one."""
+    """Run one of RL Zoo's programs, with all its flags and ``reinforce`` as its default algorithm."""
     command, *arguments = sys.argv[1:] or ["--help"]
     _check(command)
     from gymnasium.error import DependencyNotInstalled
@@ -82,9 +83,10 @@ def _run(command: str) -> None:
     if command in _PLOTS:  # functions, which their package has imported: runpy would warn of a second import
         getattr(importlib.import_module("rl_zoo3.plots"), command)()
         return
-    from sb3_reinforce.zoo import repairs
+    from sb3_reinforce.zoo import masks, repairs
 
     if command in ("push_to_hub", "load_from_hub"):
         repairs.repair_hub()
-    with repairs.children_of_ours():
+    plays = command in ("enjoy", "record_video", "push_to_hub")
+    with repairs.children_of_ours(), masks.given_to_players() if plays else nullcontext():
         runpy.run_module(f"rl_zoo3.{command}", run_name="__main__")

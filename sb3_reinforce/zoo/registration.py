@@ -9,7 +9,7 @@ from typing import Any
 
 
 def register() -> None:
-    """Make ``reinforce`` an algorithm of RL Zoo in this process; a second call changes nothing.
+    """Make ``reinforce``, ``reinforce_mask`` and ``reinforce_lstm`` algorithms of RL Zoo; a second call changes nothing.
 
     For ``python -m rl_zoo3.train --algo reinforce``, call it in a file ``custom_envs.py`` in the folder that this is run
     from: RL Zoo imports that file before it reads the command line.
@@ -18,12 +18,14 @@ def register() -> None:
     """
     from rl_zoo3 import exp_manager, hyperparams_opt, utils
 
-    from sb3_reinforce.reinforce import REINFORCE
-    from sb3_reinforce.zoo import search
+    from sb3_reinforce import REINFORCE, MaskableREINFORCE, RecurrentREINFORCE
+    from sb3_reinforce.zoo import masks, search
 
-    utils.ALGOS["reinforce"] = REINFORCE
-    hyperparams_opt.HYPERPARAMS_SAMPLER["reinforce"] = search.sample
-    hyperparams_opt.HYPERPARAMS_CONVERTER["reinforce"] = search.convert
+    utils.ALGOS |= {"reinforce": REINFORCE, "reinforce_mask": MaskableREINFORCE, "reinforce_lstm": RecurrentREINFORCE}
+    samplers = {"reinforce": search.sample, "reinforce_mask": search.sample, "reinforce_lstm": search.sample_with_lstm}
+    hyperparams_opt.HYPERPARAMS_SAMPLER |= samplers
+    hyperparams_opt.HYPERPARAMS_CONVERTER |= dict.fromkeys(samplers, search.convert)
+    masks.give_masks_to_evaluations()
     # A program that imports exp_manager first, such as record_video, is here (by custom_envs.py) in the middle of that
     # import, before the class exists. It plays trained agents and reads no hyperparameters.
     if hasattr(exp_manager, "ExperimentManager"):
@@ -36,8 +38,9 @@ def _offer_hyperparameters(manager_class: Any, package: Path) -> None:
     if read.__name__ == "read_offered_hyperparameters":
         return
     # Within RL Zoo's package or, in a checkout of it, beside the package.
-    ours = {str(folder / "hyperparams/reinforce.yml"): "reinforce.yml" for folder in (package, package.parent)}
-    ours |= {name: name for name in ("reinforce.yml", "reinforce_textbook.yml")}
+    files = ("reinforce.yml", "reinforce_mask.yml", "reinforce_lstm.yml")
+    ours = {str(folder / "hyperparams" / name): name for folder in (package, package.parent) for name in files}
+    ours |= {name: name for name in (*files, "reinforce_textbook.yml")}
 
     def read_offered_hyperparameters(manager: Any) -> Any:
         if manager.config in ours and not Path(manager.config).is_file():

@@ -20,7 +20,14 @@ from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 from sb3_reinforce.zoo import records, statistics
 from sb3_reinforce.zoo.statistics import Estimate, Scores
 
-LABELS = {"reinforce": "REINFORCE", "crossq": "CrossQ", "qrdqn": "QR-DQN", "ppo_lstm": "PPO LSTM"}
+LABELS = {
+    "reinforce": "REINFORCE",
+    "crossq": "CrossQ",
+    "qrdqn": "QR-DQN",
+    "ppo_lstm": "PPO LSTM",
+    "reinforce_mask": "REINFORCE masked",
+    "reinforce_lstm": "REINFORCE LSTM",
+}
 LABELS |= {name: name.upper() for name in ("a2c", "ppo", "trpo", "ars", "ddpg", "td3", "sac", "tqc", "dqn")}
 COLOURS = {"reinforce": "#c1272d", "a2c": "#0072b2", "ppo": "#56b4e9", "trpo": "#009e73", "ars": "#e69f00"}
 MORE_COLOURS = ("#cc79a7", "#332288", "#999933", "#882255", "#44aa99", "#661100", "#6699cc", "#888888")

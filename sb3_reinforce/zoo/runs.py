@@ -141,8 +141,8 @@ def evaluate_last_model(
     """
     import numpy as np
     from rl_zoo3 import ALGOS, create_test_env, get_saved_hyperparams
-    from stable_baselines3.common.evaluation import evaluate_policy
 
+    from sb3_reinforce.zoo.masks import evaluate_policy
     from sb3_reinforce.zoo.registration import register
 
     register()
