@@ -35,6 +35,9 @@ class MlpActor:
     """
 
     def __init__(self, encode: _Encoder, layers: list[_ArrayFunction], sample: Callable[..., np.ndarray]):
+        if np.geterr()["under"] != "ignore":  # what is too small to count is 0; elsewhere spare what that would take
+            harmless = np.errstate(under="ignore")
+            encode, layers, sample = harmless(encode), [harmless(layer) for layer in layers], harmless(sample)
         self._encode = encode
         self._layers = layers
         self._sample = sample
