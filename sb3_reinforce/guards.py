@@ -90,6 +90,25 @@ def check_step(obs: Any, rewards: Any, dones: Any, space: spaces.Space[Any], n_e
         require(np.shape(values) == (n_envs,), f"The environment's {name} must have the shape {(n_envs,)}", np.shape(values))
 
 
+def last_reset(env: VecEnv) -> object:
+    """What tells one reset of the environments from another: the list of seeds, which SB3's make anew at each."""
+    return getattr(env.unwrapped, "_seeds", None)
+
+
+def check_still_in_episode(env: VecEnv, reset: object) -> None:
+    """Refuse to go on with episodes that somebody else has ended.
+
+    :param env: what is stepped in the end
+    :param reset: the reset that the rollout knows of
+    :raises RuntimeError: naming who may have done it, and the remedy
+    """
+    if getattr(env, "_seeds", None) is not reset:
+        raise RuntimeError(
+            "The training environment was reset or seeded during a rollout, as by a callback that evaluates on it: two "
+            "episodes would be taken for one. Evaluate on another environment, or at the end of a rollout."
+        )
+
+
 def check_own_environment(callback: BaseCallback, env: VecEnv) -> None:
     """Refuse an evaluation on the training environment, whose episodes it would break off.
 

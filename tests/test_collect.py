@@ -15,6 +15,7 @@ from gymnasium import spaces
 from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_checker import check_env
+from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnvWrapper, VecFrameStack, VecMonitor, VecNormalize
@@ -817,6 +818,70 @@ def test_idle_environments_are_warned_of_once(n_envs: int, n_episodes: int, n_wa
             model.learn(20, reset_num_timesteps=False)
     assert [warning.filename for warning in caught] == [__file__] * n_warnings
     assert all("`n_envs` is 5, but `n_episodes` only 4" in str(warning.message) for warning in caught)
+
+
+# --- callbacks that use the training environment ----------------------------------------------------------------------------
+
+
+class Evaluates(BaseCallback):
+    """Evaluates on the training environment, at one of its events.
+
+    :param event: which
+    :param how: from the model and the environment to whatever
+    """
+
+    def __init__(self, event: str, how: Callable[[REINFORCE, Any], Any]):
+        super().__init__()
+        self.event, self.how = event, how
+
+    def _on(self, event: str) -> bool:
+        if event == self.event and self.num_timesteps != 0:
+            self.how(self.model, self.training_env)
+        return True
+
+    def _on_rollout_start(self) -> None:
+        self._on("rollout start")
+
+    def _on_step(self) -> bool:
+        return self._on("step")
+
+    def _on_rollout_end(self) -> None:
+        self._on("rollout end")
+
+
+EVALUATIONS: dict[str, Callable[[REINFORCE, Any], Any]] = {
+    "evaluate_policy": lambda model, env: evaluate_policy(model, env, n_eval_episodes=1, warn=False),
+    "reset": lambda model, env: env.reset(),
+    "reset below wrappers": lambda model, env: env.unwrapped.reset(),
+}
+
+
+@pytest.mark.parametrize("how", EVALUATIONS.values(), ids=EVALUATIONS)
+@pytest.mark.parametrize("lengths", [[[3]], [[3], [5]]], ids=["1 env", "2 envs"])
+def test_the_training_environment_must_not_be_reset_in_a_rollout(lengths: list[list[int]], how: Callable[..., Any]) -> None:
+    """Half of one episode and half of another would be a trajectory of neither; nothing is learned, and the model goes on."""
+    model = make_model(VecMonitor(scripted(*lengths)), n_episodes=2)
+    before = parameters(model)
+    with pytest.raises(RuntimeError, match=r"reset or seeded during a rollout.*Evaluate on another environment"):
+        model.learn(1, Evaluates("step", how))
+    np.testing.assert_array_equal(parameters(model), before)
+    assert [length for _, _, length in learned(model).batches[0]] == [each[0] for each in lengths] * (2 // len(lengths))
+
+
+@pytest.mark.parametrize("how", EVALUATIONS.values(), ids=EVALUATIONS)
+@pytest.mark.parametrize("event", ["rollout start", "rollout end", "between"])
+@pytest.mark.parametrize("lengths", [[[3]], [[3], [5]]], ids=["1 env", "2 envs"])
+def test_between_rollouts_the_training_environment_is_begun_anew(
+    lengths: list[list[int]], event: str, how: Callable[..., Any]
+) -> None:
+    """Wherever an evaluation has left it, trajectories begin with first steps: ``Recorder`` checks each."""
+    model = make_model(VecMonitor(scripted(*lengths)), n_episodes=2)
+    recorder = Recorder()
+    for _ in range(3):
+        model.learn(12, [Evaluates(event, how), recorder], reset_num_timesteps=False)
+        if event == "between":
+            how(model, model.get_env())
+    assert len(recorder.batches) > 3
 
 
 # --- callbacks that change what is learned from --------------------------------------------------------------------------
