@@ -139,13 +139,16 @@ class EpisodicRolloutBuffer(RolloutBuffer):
         fits = stored is not None and (stored.shape, stored.dtype) == (shape, values.dtype)
         return stored if fits else np.zeros(shape, values.dtype)  # type: ignore[return-value]
 
-    def add_last_observations(self, observations: dict[int, Observations]) -> None:
+    def add_last_observations(self, observations: dict[int, Observations], acted: np.ndarray | None = None) -> None:
         """Keep copies of what was observed after the step just added, where that was the last of a trajectory cut there.
 
         :param observations: s_H, by the index of the environment
+        :param acted: environments that the step just added was a step of, bool ``[n_envs]``; where it only reset one, the
+            trajectory's last step is the one before. None: all
         """
         for env, obs in observations.items():
-            self._cut_at[(self.pos - 1) * self.n_envs + env] = copied(obs)
+            row = self.pos - 1 if acted is None or acted[env] else self.pos - 2
+            self._cut_at[row * self.n_envs + env] = copied(obs)
 
     def _grow(self) -> None:
         """Double the number of rows."""
@@ -262,6 +265,27 @@ class EpisodicRolloutBuffer(RolloutBuffer):
         :param batch_size: number of steps in each part but the last, at least 1; None: all in one
         """
         yield from self.batch().parts(batch_size)
+
+
+def truncated_at(
+    ended: np.ndarray, cut: np.ndarray, infos: list[dict[str, Any]], new_obs: Observations
+) -> dict[int, Observations]:
+    """The last observation s_H of each trajectory that a time limit or the horizon cut, by environment.
+
+    :param ended: environments whose recorded episode the environment ended, bool ``[n_envs]``
+    :param cut: environments whose recorded episode the horizon cut, bool ``[n_envs]``
+    :param infos: what the vectorised environment said of this step
+    :param new_obs: the observations after it, those of new episodes where one ended
+    """
+    observations: dict[int, Observations] = {}
+    for index in map(int, np.flatnonzero(ended)):
+        last = infos[index].get("terminal_observation")
+        if infos[index].get("TimeLimit.truncated", False) and last is not None:
+            observations[index] = last
+    for index in map(int, np.flatnonzero(cut)):
+        going_on = {key: obs[index] for key, obs in new_obs.items()} if isinstance(new_obs, dict) else new_obs[index]
+        observations[index] = going_on
+    return observations
 
 
 def raise_if_not_finite(columns: dict[str, np.ndarray], first_row: int) -> None:

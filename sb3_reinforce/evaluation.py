@@ -1,6 +1,6 @@
 """What an update asks of a policy: log π, entropy and V of the steps of a batch."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch as th
@@ -14,7 +14,9 @@ from sb3_reinforce.batch import Batch, EpisodicRolloutBufferSamples
 #: Where modules are from that are the same in training and evaluation mode, but for those that ``depends_on_mode`` names.
 _MODELESS = (
     "stable_baselines3.",
-    *(f"torch.nn.modules.{name}" for name in ("activation", "container", "conv", "flatten", "linear")),
+    "sb3_contrib.",
+    "sb3_reinforce.",
+    *(f"torch.nn.modules.{name}" for name in ("activation", "container", "conv", "flatten", "linear", "rnn")),
 )
 
 
@@ -87,13 +89,19 @@ class Evaluator:
     def all_log_probs(self) -> np.ndarray:
         """log π of each action taken, by the policy as it is, float32 ``[M]``; leaves it in eval mode, that of the rollout."""
         self.policy.set_training_mode(False)
-        with th.no_grad():
-            return th.cat([self.log_probs(part)[0] for part in self.parts()]).cpu().numpy()
+        return self._over_batch(lambda part: self.log_probs(part)[0])
 
     def all_values(self) -> np.ndarray:
         """V of each step by the value network as it is, float32 ``[M]``."""
+        return self._over_batch(self.values)
+
+    def _over_batch(self, evaluate: Callable[[EpisodicRolloutBufferSamples], th.Tensor]) -> np.ndarray:
+        """What a function of the parts says of each step, without graph, float32 ``[M]``."""
+        found = np.empty(self.batch.lengths.sum(), dtype=np.float32)
         with th.no_grad():
-            return th.cat([self.values(part) for part in self.parts()]).cpu().numpy()
+            for part in self.parts():
+                found[part.steps] = evaluate(part).cpu().numpy()
+        return found
 
     def last_values(self) -> dict[int, float]:
         """V(s_H) of each trajectory that was cut, by the index of its last step."""
@@ -107,7 +115,9 @@ class Evaluator:
 def depends_on_mode(policy: ActorCriticPolicy) -> bool:
     """Whether log π may differ between training and evaluation mode: dropout, batch normalisation, modules not known here."""
     return any(
-        not type(module).__module__.startswith(_MODELESS) or isinstance(module, nn.RReLU | nn.MultiheadAttention)
+        not type(module).__module__.startswith(_MODELESS)
+        or isinstance(module, nn.RReLU | nn.MultiheadAttention)
+        or (isinstance(module, nn.RNNBase) and module.dropout > 0)
         for module in policy.modules()
     )
 

@@ -33,7 +33,7 @@ def accumulate(evaluator: Evaluator, weights: np.ndarray, ent_coef: float) -> Su
     """
     psi = evaluator.batch.to_torch(weights)
     n_episodes = len(evaluator.batch.lengths)
-    policy_loss, mean_entropy, seen = 0.0, 0.0, []
+    policy_loss, mean_entropy, seen = 0.0, 0.0, th.empty_like(psi)
     evaluator.policy.zero_grad(set_to_none=True)
     for part in evaluator.parts():
         log_probs, entropy = evaluator.log_probs(part)
@@ -44,10 +44,10 @@ def accumulate(evaluator: Evaluator, weights: np.ndarray, ent_coef: float) -> Su
         if objective.requires_grad:  # not where the policy is frozen
             objective.backward()
         policy_loss += loss.item()
-        seen.append(log_probs.detach())
+        seen[part.steps] = log_probs.detach()
         mean_entropy -= bonus.item() * n_episodes / len(weights)
     untouched = [parameter for parameter in _trainable(evaluator.policy) if parameter.grad is None]
-    return Surrogate(policy_loss, mean_entropy, th.cat(seen).cpu().numpy(), untouched)
+    return Surrogate(policy_loss, mean_entropy, seen.cpu().numpy(), untouched)
 
 
 def trajectory_gradients(evaluator: Evaluator, weights: np.ndarray) -> tuple[th.Tensor, th.Tensor]:

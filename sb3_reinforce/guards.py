@@ -1,5 +1,7 @@
 """Mistakes that are told before any work is lost, and what is said of them."""
 
+import sys
+import warnings
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
@@ -7,11 +9,19 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
-from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from sb3_reinforce.arguments import require
 from sb3_reinforce.buffer import EpisodicRolloutBuffer
+
+
+def warn(message: str) -> None:
+    """Warn at the line of the user that led here, through however many methods of SB3 and of this package."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals["__name__"].startswith(("sb3_reinforce.", "stable_baselines3.")):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, stacklevel=level)
 
 
 def check_policy_class(policy_class: type) -> None:
@@ -119,6 +129,12 @@ def check_prediction(observation: object) -> None:
         rule = "`observation` must be a numpy array or a dict of them"
         require(not isinstance(each, th.Tensor), f"{rule}: pass `.cpu().numpy()` of a tensor", type(each))
         require(not isinstance(each, list), f"{rule}: pass `np.array(observation)`", each)
+
+
+def n_observations(policy: BasePolicy, observation: np.ndarray | dict[str, np.ndarray]) -> int:
+    """Number of environments that an observation, as ``predict`` takes it, is of."""
+    tensor, _ = policy.obs_to_tensor(observation)
+    return len(next(iter(tensor.values())) if isinstance(tensor, dict) else tensor)
 
 
 class NotComputed:

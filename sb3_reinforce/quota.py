@@ -42,15 +42,16 @@ class EpisodeQuota:
         self.n_recording = int(np.count_nonzero(self.recording))
         self._started_at[recorded] = n_steps
 
-    def cut(self, n_steps: int) -> np.ndarray:
+    def cut(self, n_steps: int, ended: np.ndarray | bool = False) -> np.ndarray:
         """Stop recording the episodes that have reached ``max_length``; to be called at ``deadline`` or before.
 
         :param n_steps: steps taken so far in this rollout
+        :param ended: environments whose episode has ended and which are reset by their next step, bool ``[n_envs]``
         :return: the environments whose episode was cut, bool ``[n_envs]``
         """
         if n_steps < self.deadline:
             return np.zeros_like(self.recording)
-        outlasting = self.recording & (n_steps - self._started_at >= self.max_length)
+        outlasting = self.recording & ~np.asarray(ended) & (n_steps - self._started_at >= self.max_length)
         self.recording &= ~outlasting
         self.n_recording = int(np.count_nonzero(self.recording))
         self.deadline = int(self._started_at[self.recording].min(initial=n_steps)) + self.max_length

@@ -1,43 +1,32 @@
 """REINFORCE, as an algorithm of Stable-Baselines3."""
 
-import warnings
 from typing import Any, ClassVar, TypeVar
-from weakref import WeakSet
 
 import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import RolloutBuffer
-from stable_baselines3.common.callbacks import BaseCallback, ConvertCallback
-from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import explained_variance
-from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_reinforce import baselines, critic, gradients, guards
-from sb3_reinforce.actors import Actor, agrees, environment_actions, mlp_actor, policy_actor
 from sb3_reinforce.arguments import check_arguments
-from sb3_reinforce.batch import Batch, Given, Observations, copied
+from sb3_reinforce.batch import Batch
 from sb3_reinforce.buffer import EpisodicRolloutBuffer
 from sb3_reinforce.evaluation import Evaluator, cut_graph, depends_on_mode
 from sb3_reinforce.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
-from sb3_reinforce.progress import BoundedProgressBarCallback
-from sb3_reinforce.quota import EpisodeQuota
 from sb3_reinforce.ratios import effective_sample_size, likelihood_ratios
+from sb3_reinforce.rollouts import EpisodicOnPolicyAlgorithm
 from sb3_reinforce.weights import Family, targets, weights
 
 SelfREINFORCE = TypeVar("SelfREINFORCE", bound="REINFORCE")
 
-#: Models that are learning. No attribute of theirs, which copies and saved files would inherit.
-_LEARNING: WeakSet["REINFORCE"] = WeakSet()
 #: Rows of rollout storage to begin with; storage doubles as needed.
 _INITIAL_ROWS = 128
-#: Without a horizon, an episode may last this many steps, or ``total_timesteps`` if that is more.
-_ENDLESS = 100_000
 
 
-class REINFORCE(OnPolicyAlgorithm):
+class REINFORCE(EpisodicOnPolicyAlgorithm):
     r"""REINFORCE: the likelihood-ratio policy gradient from m whole trajectories (Williams 1992).
 
     .. math:: \hat g = \frac{1}{m} \sum_{i=1}^{m} \sum_{t} \nabla \log \pi_\theta(a_{i,t} \mid s_{i,t}) \, R(\tau_i)
@@ -103,7 +92,6 @@ class REINFORCE(OnPolicyAlgorithm):
         "CnnPolicy": CnnPolicy,
         "MultiInputPolicy": MultiInputPolicy,
     }
-    rollout_buffer: EpisodicRolloutBuffer
     max_grad_norm: float | None  # type: ignore[assignment]
 
     def __init__(
@@ -174,186 +162,29 @@ class REINFORCE(OnPolicyAlgorithm):
         self.n_epochs = n_epochs
         self.min_effective_share = min_effective_share
         self._average_return: float | None = None  # of earlier batches
-        self._first_env = 0  # where several episodes start at once, the environment whose is the first
-        self._warned_of_idle_environments = False
-        self._warned_of_slow_actor = False
 
         if _init_setup_model:
             self._setup_model()
 
     def _setup_model(self) -> None:
         check_arguments(vars(self))
-        guards.check_policy_class(self.policy_class)
+        self._check_policy_class()
         if self.rollout_buffer_class is None:
             self.rollout_buffer_class = EpisodicRolloutBuffer
         if self.use_sde and self.sde_sample_freq != 1:
-            warnings.warn(
+            guards.warn(
                 "gSDE shares one noise matrix between steps, so the log-probability of a trajectory is not the sum over its "
-                "steps, and the gradient estimate is not exact. With `sde_sample_freq=1` the noise of each step is its own.",
-                stacklevel=3,
+                "steps, and the gradient estimate is not exact. With `sde_sample_freq=1` the noise of each step is its own."
             )
+        self._build()
+
+    def _check_policy_class(self) -> None:
+        guards.check_policy_class(self.policy_class)
+
+    def _build(self) -> None:
+        """The learning rate's schedule, seeds, the buffer and the policy, as SB3 makes them."""
         super()._setup_model()
-
-    def _setup_learn(
-        self,
-        total_timesteps: int,
-        callback: MaybeCallback = None,
-        reset_num_timesteps: bool = True,
-        tb_log_name: str = "run",
-        progress_bar: bool = False,
-    ) -> tuple[int, BaseCallback]:
-        check_arguments(vars(self))
-        guards.check_buffer_class(self.rollout_buffer_class)
-        if self._last_episode_starts is not None and not np.all(self._last_episode_starts):
-            self._last_obs = None  # so that SB3 resets the environments
-        total_timesteps, callback = super()._setup_learn(
-            total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
-        )
-        assert self.env is not None
-        guards.check_own_environment(callback, self.env)
-        guards.check_observation(self._last_obs, self.observation_space, self.n_envs)
-        self.rollout_buffer.reset()
-        self.rollout_buffer.check_next_observation(self._last_obs)  # type: ignore[arg-type]
-        if self.n_envs > self.n_episodes and not self._warned_of_idle_environments:
-            self._warned_of_idle_environments = True
-            warnings.warn(
-                f"`n_envs` is {self.n_envs}, but `n_episodes` only {self.n_episodes}: the steps of environments that have no "
-                "trajectory of the batch to run are not used. Choose `n_episodes` of two to four times the number of "
-                "environments, or fewer environments.",
-                stacklevel=4,
-            )
-        return total_timesteps, callback
-
-    def _make_actor(self) -> Actor:
-        """Rebuilt each rollout, in case a parameter, a module or a hook was replaced."""
-        actor = mlp_actor(self.policy)
-        if actor is not None and agrees(actor, self.policy):
-            return actor
-        if actor is not None and not self._warned_of_slow_actor:
-            self._warned_of_slow_actor = True
-            warnings.warn(
-                "The policy does not do what its layers say; rollouts ask the policy itself, which is slower.", stacklevel=5
-            )
-        return policy_actor(self.policy)
-
-    def _given(self, env: VecEnv) -> Given:
-        """What the policy is given at a step besides observations, by the name of its argument: here, nothing."""
-        return {}
-
-    def collect_rollouts(
-        self,
-        env: VecEnv,
-        callback: BaseCallback,
-        rollout_buffer: RolloutBuffer,
-        n_rollout_steps: int,
-    ) -> bool:
-        """Collect m whole trajectories of the current policy, the first m that start.
-
-        Environments that wait for the last trajectory to end are still stepped, and these steps count in
-        ``num_timesteps``: ``rollout/unused_steps_fraction`` says how many.
-
-        :param env: The training environment
-        :param callback: Callback that will be called at each step (and at the beginning and end of the rollout)
-        :param rollout_buffer: Buffer to fill with the trajectories
-        :param n_rollout_steps: Not used; the number of trajectories ends a rollout
-        :return: True if all m trajectories were collected, False if the callback ended collection before
-        :raises ValueError: if an environment returns NaN or infinity, or what is no observation, or does not end an episode
-        """
-        assert isinstance(rollout_buffer, EpisodicRolloutBuffer)
-        # Switch to eval mode (this affects batch norm / dropout)
-        self.policy.set_training_mode(False)
-        # The learning rate is that of the batch's beginning: at its end, a linear schedule would leave 0 for the last batch.
-        self._current_progress_remaining = 1 - min(self.num_timesteps / self._total_timesteps, 1)
-        if not np.all(self._last_episode_starts):
-            self._last_obs = env.reset()  # type: ignore[assignment]
-        episode_starts = np.ones(env.num_envs, dtype=bool)
-        # Until this rollout is whole: whatever interrupts it leaves episodes unfinished, and the next one must reset.
-        self._last_episode_starts = ~episode_starts
-
-        rollout_buffer.reset()
-        rollout_buffer.gamma = self.gamma  # which may have been set since the buffer was made
-        n_steps = 0
-        if self.use_sde:
-            self._reset_noise(env.num_envs)
-        callback.on_rollout_start()
-
-        # After the callback, which may change the policy or an argument.
-        check_arguments(vars(self))
-        act = self._make_actor()
-        bounded = environment_actions(self.policy)
-        longest = self.horizon or max(self._total_timesteps, _ENDLESS)
-        quota = EpisodeQuota(self.n_episodes, env.num_envs, longest, self._first_env % env.num_envs)
-        infos_of_batch: dict[int, dict[str, Any]] = {}  # by the number of the episode
-        values, log_probs, obs_tensor = map(guards.NotComputed, ("values", "log_probs", "obs_tensor"))
-
-        while quota.n_recording > 0:
-            if self.use_sde and self.sde_sample_freq > 0 and n_steps % self.sde_sample_freq == 0:
-                self._reset_noise(env.num_envs)
-
-            given = self._given(env)
-            try:
-                actions = act(self._last_obs, episode_starts, **given)  # type: ignore[arg-type]
-            except Exception:
-                guards.check_observation(self._last_obs, self.observation_space, env.num_envs)
-                rollout_buffer.check_next_observation(self._last_obs)  # type: ignore[arg-type]
-                raise
-            # Copies, since an environment may write into what it has returned and into what it is given.
-            obs, taken = copied(self._last_obs), actions.copy()  # type: ignore[arg-type]
-            clipped_actions = bounded(actions)
-            new_obs, rewards, dones, infos = env.step(clipped_actions)
-            self.num_timesteps += env.num_envs
-
-            # Give access to local variables
-            callback.update_locals(locals())
-            if not callback.on_step():
-                return False
-            if n_steps == 0:
-                guards.check_step(new_obs, rewards, dones, self.observation_space, env.num_envs)
-            n_steps += 1
-
-            rollout_buffer.add(obs, taken, rewards, episode_starts, None, None, quota.recording, **given)
-            self._last_obs = new_obs  # type: ignore[assignment]
-            episode_starts = np.array(dones, dtype=bool)
-
-            if np.count_nonzero(episode_starts) or n_steps == quota.deadline:
-                ended = quota.recording & episode_starts
-                infos_of_batch |= {int(quota.numbers[i]): infos[i] for i in np.flatnonzero(ended)}
-                quota.start(episode_starts, n_steps)
-                cut = quota.cut(n_steps)
-                if self.horizon is None and cut.any():
-                    raise ValueError(
-                        f"An episode of environment {cut.argmax()} did not end within {quota.max_length} steps. REINFORCE "
-                        "needs whole episodes: pass `horizon=` or wrap the environment in `gymnasium.wrappers.TimeLimit`."
-                    )
-                if self.bootstrap_truncated:
-                    rollout_buffer.add_last_observations(truncated_at(ended, cut, infos, new_obs))  # type: ignore[arg-type]
-                if quota.n_recording == 0 and quota.n_owed > 0:
-                    # All were cut at the horizon: a VecEnv starts new episodes only by a reset of all environments.
-                    self._last_obs = env.reset()  # type: ignore[assignment]
-                    episode_starts = np.ones(env.num_envs, dtype=bool)
-                    quota.start(episode_starts, n_steps)
-
-        rollout_buffer.compute_returns_and_advantage()
-        if len(rollout_buffer.lengths) != quota.n_episodes:
-            raise RuntimeError(
-                f"The rollout is of {len(rollout_buffer.lengths)} trajectories, but {quota.n_episodes} were wanted."
-            )
-        self._last_episode_starts = episode_starts  # not if an observation was not finite: begin anew then
-        self._first_env = (self._first_env + quota.n_episodes) % env.num_envs
-        # In order of start: in order of ending, the last ones would be the long ones.
-        started = [infos_of_batch[number] for number in sorted(infos_of_batch)]
-        self._update_info_buffer(started, np.ones(len(started), dtype=bool))
-        n_used = rollout_buffer.lengths.sum()
-        self.logger.record("rollout/unused_steps_fraction", 1 - n_used / (n_steps * env.num_envs))
-        self.logger.record("rollout/buffer_mb", rollout_buffer.nbytes / 1e6)
-
-        callback.update_locals(locals())
-        callback.on_rollout_end()
-        return True
-
-    def _reset_noise(self, n_envs: int) -> None:
-        with th.no_grad():  # no gradient flows through the noise, and a graph would stay with the policy
-            self.policy.reset_noise(n_envs)
+        cut_graph(self.policy.action_dist)  # that of the noise which gSDE's policy is made with
 
     @np.errstate(under="ignore")  # likelihood ratios and weights may be as small as they like
     def train(self) -> None:
@@ -448,16 +279,6 @@ class REINFORCE(OnPolicyAlgorithm):
         self.logger.record("train/grad_norm", grad_norm)
         return surrogate
 
-    def _init_callback(self, callback: MaybeCallback, progress_bar: bool = False) -> BaseCallback:
-        if progress_bar:
-            given = callback if isinstance(callback, list) else [callback]
-            callbacks = [each if isinstance(each, BaseCallback) else ConvertCallback(each) for each in given]
-            callback = [*callbacks, BoundedProgressBarCallback()]
-        return super()._init_callback(callback)
-
-    def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
-        """Left as ``collect_rollouts`` has set it, when the batch began."""
-
     def learn(
         self: SelfREINFORCE,
         total_timesteps: int,
@@ -467,62 +288,4 @@ class REINFORCE(OnPolicyAlgorithm):
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
     ) -> SelfREINFORCE:
-        """Learn for at least ``total_timesteps``: the batch in flight is always completed and used.
-
-        :param total_timesteps: The total number of samples (env steps) to train on, a lower bound
-        :param callback: callback(s) called at every step with state of the algorithm.
-        :param log_interval: number of batches between logs
-        :param tb_log_name: the name of the run for TensorBoard logging
-        :param reset_num_timesteps: whether or not to reset the current timestep number (used in logging)
-        :param progress_bar: Display a progress bar using tqdm and rich.
-        :return: the trained model
-        :raises RuntimeError: if it is called while it runs, by a callback
-        :raises ValueError: if an argument was set to what the constructor refuses, or an environment returns what it must not
-        """
-        if self in _LEARNING:
-            raise RuntimeError(
-                "`learn()` must not be called while it runs, as by a callback: two rollouts would be mixed. Call it when the "
-                "first has returned, with `reset_num_timesteps=False` to go on."
-            )
-        _LEARNING.add(self)
-        try:
-            return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
-        finally:
-            _LEARNING.discard(self)
-
-    def predict(
-        self,
-        observation: np.ndarray | dict[str, np.ndarray],
-        state: tuple[np.ndarray, ...] | None = None,
-        episode_start: np.ndarray | None = None,
-        deterministic: bool = False,
-    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
-        """As in SB3, and an action of a discrete space whose ``start`` is not 0 is one of that space.
-
-        :raises ValueError: if ``observation`` is a tensor, a list or a tuple
-        """
-        guards.check_prediction(observation)
-        actions, state = super().predict(observation, state, episode_start, deterministic)
-        start = getattr(self.action_space, "start", 0)
-        return (np.asarray(actions + start) if np.any(start) else actions), state
-
-
-def truncated_at(
-    ended: np.ndarray, cut: np.ndarray, infos: list[dict[str, Any]], new_obs: Observations
-) -> dict[int, Observations]:
-    """The last observation s_H of each trajectory that a time limit or the horizon cut, by environment.
-
-    :param ended: environments whose recorded episode the environment ended, bool ``[n_envs]``
-    :param cut: environments whose recorded episode the horizon cut, bool ``[n_envs]``
-    :param infos: what the vectorised environment said of this step
-    :param new_obs: the observations after it, those of new episodes where one ended
-    """
-    observations: dict[int, Observations] = {}
-    for index in map(int, np.flatnonzero(ended)):
-        last = infos[index].get("terminal_observation")
-        if infos[index].get("TimeLimit.truncated", False) and last is not None:
-            observations[index] = last
-    for index in map(int, np.flatnonzero(cut)):
-        going_on = {key: obs[index] for key, obs in new_obs.items()} if isinstance(new_obs, dict) else new_obs[index]
-        observations[index] = going_on
-    return observations
+        return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)

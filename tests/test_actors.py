@@ -1,5 +1,6 @@
 """Both ways to choose actions sample from the policy's own distribution, and the fast one knows when it cannot."""
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -11,10 +12,10 @@ from gymnasium import spaces
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import FlattenExtractor, MlpExtractor
 from stable_baselines3.common.utils import set_random_seed
+from stable_baselines3.common.vec_env import VecNormalize
 from torch import nn
 
-from sb3_reinforce import REINFORCE, CnnPolicy, MlpPolicy, MultiInputPolicy
-from sb3_reinforce import reinforce as reinforce_module
+from sb3_reinforce import REINFORCE, CnnPolicy, MlpPolicy, MultiInputPolicy, rollouts
 from sb3_reinforce.actors import MlpActor, agrees, environment_actions, mlp_actor, policy_actor
 
 BOX = FLAT_SPACES["box"]
@@ -556,7 +557,7 @@ def test_learn_does_not_ask_the_policy_where_numpy_agrees(monkeypatch: pytest.Mo
     def asked(policy: ActorCriticPolicy) -> None:
         raise AssertionError("the policy was asked")
 
-    monkeypatch.setattr(reinforce_module, "policy_actor", asked)
+    monkeypatch.setattr(rollouts, "policy_actor", asked)
     model = REINFORCE("MlpPolicy", vectorized(BanditEnv()), n_episodes=4)
     assert model.learn(12).num_timesteps == 12
 
@@ -566,11 +567,81 @@ def test_learn_warns_once_and_asks_the_policy_where_it_does_not_agree() -> None:
     model = REINFORCE("MlpPolicy", vectorized(BanditEnv()), n_episodes=4)
     forward = model.policy.action_net.forward
     model.policy.action_net.forward = lambda x: forward(x) + th.tensor([0.0, 100.0])
-    with pytest.warns(UserWarning, match="does not do what its layers say") as warned:
+    with pytest.warns(UserWarning, match="does not just do what its layers say") as warned:
         model.learn(12)
     assert len(warned) == 1
     assert model.num_timesteps == 12
     assert model.rollout_buffer.returns.tolist() == [1.0] * 4
+
+
+@pytest.mark.parametrize("factor", [2.0, 10.0, -1.0])
+def test_actors_are_compared_where_observations_differ(factor: float) -> None:
+    """At the first observations all is 0 nearly, with ``VecNormalize`` and biases that begin at 0."""
+    policy = REINFORCE("MlpPolicy", VecNormalize(scripted([4]))).policy
+    actor = mlp_actor(policy)
+    assert actor is not None
+    assert agrees(actor, policy)
+    actor._layers.append(lambda x: factor * x)
+    assert not agrees(actor, policy)
+
+
+@pytest.mark.parametrize("factor", [2.0, 10.0, -1.0])
+def test_what_is_replaced_when_training_goes_on_is_acted_on(factor: float) -> None:
+    """In the next rollout, though none was before."""
+    model = REINFORCE("MlpPolicy", VecNormalize(scripted([4])), n_episodes=2).learn(1)
+    assert isinstance(model._make_actor(), MlpActor)
+    layer = model.policy.action_net
+    layer.forward = lambda x: factor * nn.Linear.forward(layer, x)
+    with pytest.warns(UserWarning, match="rollouts ask the policy itself"):
+        model.learn(1, reset_num_timesteps=False)
+    assert not isinstance(model._make_actor(), MlpActor)
+
+
+WATCHED: dict[str, Callable[[ActorCriticPolicy, Callable[..., None]], Any]] = {
+    "forward hook of the policy": lambda policy, see: policy.register_forward_hook(see),
+    "pre-hook of the policy": lambda policy, see: policy.register_forward_pre_hook(see),
+    "forward hook of mlp_extractor": lambda policy, see: policy.mlp_extractor.register_forward_hook(see),
+    "forward hook of value_net": lambda policy, see: policy.value_net.register_forward_hook(see),
+    "forward hook of the value network": lambda policy, see: policy.mlp_extractor.value_net[0].register_forward_hook(see),
+    "hook of all modules": lambda policy, see: nn.modules.module.register_module_forward_hook(see),
+    "pre-hook of all modules": lambda policy, see: nn.modules.module.register_module_forward_pre_hook(see),
+    "forward of the policy": lambda policy, see: replaced(policy, "forward", see),
+    "forward of value_net": lambda policy, see: replaced(policy.value_net, "forward", see),
+    "forward of mlp_extractor": lambda policy, see: replaced(policy.mlp_extractor, "forward", see),
+    "extract_features": lambda policy, see: replaced(policy, "extract_features", see),
+    "get_distribution": lambda policy, see: replaced(policy, "_get_action_dist_from_latent", see),
+}
+
+
+def replaced(module: nn.Module, name: str, see: Callable[..., None]) -> None:
+    """Set a method on the object that calls ``see`` before the class's."""
+    original = getattr(module, name)
+
+    def method(*args: Any, **kwargs: Any) -> Any:
+        see()
+        return original(*args, **kwargs)
+
+    setattr(module, name, method)
+
+
+@pytest.mark.filterwarnings("ignore:The policy does not just do what its layers say")
+@pytest.mark.parametrize("watch", WATCHED.values(), ids=WATCHED)
+def test_what_looks_on_sees_each_step_of_a_rollout(watch: Callable[..., Any]) -> None:
+    """As it does with A2C: at each of 12 steps, whatever the update adds."""
+    n_calls, in_rollout = [0], []
+
+    def see(*args: Any) -> None:
+        n_calls[0] += 1
+
+    model = REINFORCE("MlpPolicy", scripted([4]), n_episodes=3)
+    hook = watch(model.policy, see)
+    try:
+        model.learn(1, callback=lambda *_: in_rollout.append(n_calls[0]) or True)
+    finally:
+        if hook is not None:
+            hook.remove()
+    assert len(in_rollout) == 12
+    assert all(later > earlier for earlier, later in itertools.pairwise([0, *in_rollout]))
 
 
 def test_modules_may_keep_what_they_make_in_a_rollout() -> None:

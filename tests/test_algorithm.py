@@ -34,6 +34,7 @@ from torch import nn
 
 from sb3_reinforce import REINFORCE, CnnPolicy, MlpPolicy, MultiInputPolicy, critic, gradients
 from sb3_reinforce.evaluation import Evaluator
+from sb3_reinforce.returns import rewards_to_go
 
 BOX = spaces.Box(-1, 1, (2,), np.float32)
 IMAGE = spaces.Box(0, 255, (36, 36, 3), np.uint8)  # the least that SB3's NatureCNN takes
@@ -624,34 +625,98 @@ def test_what_is_frozen_stays_and_the_rest_learns(frozen: str, max_grad_norm: fl
         assert all(th.equal(p, old) == held[name] for p, old in zip(part, before[name], strict=True))
 
 
-def test_a_number_of_trajectories_set_later_is_checked() -> None:
-    """As a callback may do, before anything is collected."""
-    model = make_model(scripted([3]), baseline="leave_one_out")
-    model.n_episodes = 1
-    with pytest.raises(ValueError, match=r"`n_episodes` must be at least 2, .* with `baseline='leave_one_out'`, but it is 1"):
+SET_LATER = [
+    ("n_episodes", 1),  # which a comparison of trajectories needs 2 of
+    ("baseline", "leave-one-out"),
+    ("return_type", "reward-to-go"),
+    ("batch_size", -1),
+    ("max_grad_norm", 0),
+    ("gamma", 1.5),
+    ("n_epochs", 0),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), SET_LATER)
+def test_an_attribute_set_later_is_checked(name: str, value: Any) -> None:
+    """When training starts and, where a callback has set it, at the next rollout: before a step is taken."""
+    env = ScriptedEnv([3])
+    model = make_model(env, baseline="leave_one_out")
+    setattr(model, name, value)
+    with pytest.raises(ValueError, match=f"`{name}` must be .* but it is {value!r}"):
         model.learn(1)
+    assert env.episode == -1  # never reset
+
+    class Sets(BaseCallback):
+        def _on_rollout_start(self) -> None:
+            setattr(self.model, name, value)
+
+        def _on_step(self) -> bool:
+            raise AssertionError("a step was taken")
+
+    model = make_model(ScriptedEnv([3]), baseline="leave_one_out")
+    with pytest.raises(ValueError, match=f"`{name}` must be .* but it is {value!r}"):
+        model.learn(1, Sets())
 
 
 # --- learning ------------------------------------------------------------------------------------------------------------
 
 
-EQUAL_RETURNS: list[dict[str, Any]] = [
-    *({"baseline": baseline, **options} for baseline in ("mean", "leave_one_out") for options in ({}, {"n_epochs": 2})),
-    {"baseline": "leave_one_out", "normalize_advantage": True},
-    {"baseline": "time_leave_one_out", "return_type": "reward_to_go"},
+class Equal(gym.Env[np.ndarray, int]):
+    """All episodes pay the same.
+
+    :param rewards: what each step pays; for episodes of several lengths, the last one is paid at the end
+    :param lengths: length of each episode, from the beginning again after the last; none: as many as rewards
+    """
+
+    observation_space, action_space = spaces.Box(0, 1, (1,), np.float32), spaces.Discrete(2)
+
+    def __init__(self, rewards: list[float], lengths: tuple[int, ...] = ()):
+        self.rewards, self.lengths, self.episode = rewards, lengths or (len(rewards),), -1
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.episode, self.t = self.episode + 1, 0
+        return np.ones(1, dtype=np.float32), {}
+
+    def step(self, action: int) -> Any:
+        self.t += 1
+        done = self.t == self.lengths[self.episode % len(self.lengths)]
+        paid = self.rewards[-1] if done else self.rewards[self.t - 1] if len(self.lengths) == 1 else 0.0
+        return np.ones(1, dtype=np.float32), paid, done, False, {}
+
+
+#: 0.1 is no binary number.
+EQUAL_RETURNS: dict[str, tuple[Callable[[], Equal], float]] = {
+    "one step": (lambda: Equal([0.1]), 0.9),
+    "equal rewards": (lambda: Equal([0.1, 0.1, 0.1]), 0.9),
+    "a reward at the end": (lambda: Equal([0.1], (3, 1, 2)), 1.0),
+}
+#: Every combination that leaves no weight where all returns are equal. With "reward_to_go", one number for all steps does
+#: so where all rewards-to-go are that number; "value" leaves the error of V, and None the return, which normalisation shifts.
+SILENT = [
+    (env, {"return_type": return_type, "baseline": baseline, "normalize_advantage": normalize, "n_epochs": n_epochs})
+    for env in EQUAL_RETURNS
+    for return_type in ("trajectory", "reward_to_go")
+    for baseline in (None, "mean", "leave_one_out", "time_leave_one_out", "moving_average")
+    for normalize in (False, True)
+    for n_epochs in (1, 10)
+    if (baseline == "time_leave_one_out") <= (return_type == "reward_to_go" and env != "a reward at the end")
+    and (baseline is None) <= normalize
+    and (return_type == "trajectory" or baseline == "time_leave_one_out" or env != "equal rewards")
 ]
 
 
-@pytest.mark.parametrize("options", EQUAL_RETURNS, ids=map(str, EQUAL_RETURNS))
-def test_equal_returns_change_nothing(options: dict[str, Any]) -> None:
-    """Where all trajectories pay the same there is nothing to learn, to the last bit; 0.1 is no binary number."""
-    env = vectorized(BanditEnv((0.1, 0.1)), BanditEnv((0.1, 0.1)))
-    policy_kwargs = {"optimizer_class": th.optim.SGD}
-    model = make_model(env, n_episodes=7, policy_kwargs=policy_kwargs, **options)
-    before = stored(model)
-    model.learn(50)
-    assert model._n_updates > 3
-    assert changed(model, before) == set()
+@pytest.mark.parametrize(("env", "options"), SILENT, ids=[f"{env}-{list(options.values())}" for env, options in SILENT])
+def test_equal_returns_change_nothing(env: str, options: dict[str, Any]) -> None:
+    """Where all trajectories pay the same there is nothing to learn, but what rounding says, however often a batch is used."""
+    make, gamma = EQUAL_RETURNS[env]
+    model = make_model(vectorized(make(), make()), n_episodes=7, gamma=gamma, learning_rate=0.1, **options)
+    if options["baseline"] == "moving_average":  # as if there had been earlier batches
+        model._average_return = float(np.sum(np.float32(0.1) * gamma ** np.arange(3 if env == "equal rewards" else 1)))
+    before = model.policy.parameters_to_vector()
+    model.learn(1)
+    assert model._n_updates == options["n_epochs"]
+    np.testing.assert_allclose(model.policy.parameters_to_vector(), before, rtol=0, atol=1e-7)
 
 
 def test_without_a_baseline_equal_returns_are_noise() -> None:
@@ -695,11 +760,45 @@ def test_reuse_compares_policies_and_not_modes() -> None:
     assert model.logger.name_to_value["train/effective_sample_size"] == pytest.approx(6.0)
 
 
+def test_the_value_fit_is_clipped_as_the_policy_is() -> None:
+    """``max_grad_norm`` bounds each step: with plain gradient descent, no step of either is longer."""
+    kwargs = {"net_arch": [4], "optimizer_class": th.optim.SGD}
+    options = {"max_grad_norm": 1e-3, "learning_rate": 1.0, "n_critic_updates": 1, "policy_kwargs": kwargs}
+    model = make_model(scripted([9]), baseline="value", **options)
+    before = stored(model)
+    model.learn(1)
+    fitted = [p - before[name] for name, p in model.policy.named_parameters() if "value_net" in name]
+    assert th.cat([each.flatten() for each in fitted]).norm().item() == pytest.approx(1e-3, rel=1e-3)
+
+
 def test_without_a_coefficient_values_are_not_fitted() -> None:
     model = make_model(scripted([5]), baseline="value", vf_coef=0)
     before = stored(model)
     model.learn(20)
     assert not any(name.startswith("value_net") for name in changed(model, before))
+
+
+STRICT: list[dict[str, Any]] = [
+    {},
+    {"baseline": "leave_one_out", "n_epochs": 3},
+    {"baseline": "time_leave_one_out", "return_type": "reward_to_go", "n_epochs": 3, "normalize_advantage": True},
+    {"baseline": "mean", "return_type": "reward_to_go", "exact_discounting": True, "n_epochs": 3},
+    {"baseline": "value", "return_type": "reward_to_go", "bootstrap_truncated": True, "n_epochs": 3},
+    {"baseline": "optimal"},
+    {"baseline": "moving_average", "ent_coef": 0.01},
+]
+
+
+@pytest.mark.parametrize("options", STRICT, ids=map(str, STRICT))
+@pytest.mark.parametrize(
+    "action_space", [spaces.Discrete(2), spaces.MultiBinary(2), BOX], ids=lambda space: type(space).__name__
+)
+def test_what_is_too_small_to_count_is_no_error(options: dict[str, Any], action_space: spaces.Space[Any]) -> None:
+    """``np.seterr(all="raise")``, as SB3's guide to NaN advises: 0.5 to the power of 1,100 is 0, and so are some ratios."""
+    env = scripted([1100, 1, 60], action_space=action_space, truncated=True)
+    with np.errstate(all="raise"):
+        model = make_model(env, gamma=0.5, learning_rate=0.3, min_effective_share=0.0, **options).learn(1)
+    assert model._n_updates == options.get("n_epochs", 1)
 
 
 # --- arguments -----------------------------------------------------------------------------------------------------------
@@ -770,6 +869,103 @@ def test_the_value_fit_leaves_the_policy_alone() -> None:
     fitted = changed(model, before)
     assert fitted
     assert all(name.startswith(("value_net", "mlp_extractor.value_net")) for name in fitted)
+
+
+class SharedTrunk(nn.Module):
+    """Layers of which policy and value network have the first in common."""
+
+    def __init__(self, n_features: int):
+        super().__init__()
+        self.latent_dim_pi = self.latent_dim_vf = 4
+        self.trunk, self.pi, self.vf = (nn.Linear(n, 4) for n in (n_features, 4, 4))
+
+    def forward(self, features: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+        return self.forward_actor(features), self.forward_critic(features)
+
+    def forward_actor(self, features: th.Tensor) -> th.Tensor:
+        return self.pi(th.tanh(self.trunk(features)))
+
+    def forward_critic(self, features: th.Tensor) -> th.Tensor:
+        return self.vf(th.tanh(self.trunk(features)))
+
+
+class SharesTrunk(ActorCriticPolicy):
+    def _build_mlp_extractor(self) -> None:
+        self.mlp_extractor = SharedTrunk(self.features_dim)
+
+
+class TiesWeights(ActorCriticPolicy):
+    """The value network's first layer is the policy's."""
+
+    def _build_mlp_extractor(self) -> None:
+        super()._build_mlp_extractor()
+        self.mlp_extractor.value_net[0].weight = self.mlp_extractor.policy_net[0].weight
+
+
+class ValueOfLogits(ActorCriticPolicy):
+    """V is a function of the policy's own outputs."""
+
+    def _build(self, lr_schedule: Any) -> None:
+        super()._build(lr_schedule)
+        self.value_net = nn.Linear(2, 1)
+        self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1))
+
+    def predict_values(self, obs: Any) -> th.Tensor:
+        return self.value_net(self.get_distribution(obs).distribution.logits)
+
+    def forward(self, obs: Any, deterministic: bool = False) -> Any:
+        distribution = self.get_distribution(obs)
+        actions = distribution.get_actions(deterministic)
+        return actions, self.predict_values(obs), distribution.log_prob(actions)
+
+    def evaluate_actions(self, obs: Any, actions: th.Tensor) -> Any:
+        distribution = self.get_distribution(obs)
+        return self.predict_values(obs), distribution.log_prob(actions), distribution.entropy()
+
+
+@pytest.mark.parametrize("policy", [SharesTrunk, TiesWeights, ValueOfLogits])
+def test_the_value_fit_moves_nothing_that_the_policy_depends_on(policy: type[ActorCriticPolicy]) -> None:
+    """Wherever they share: after one batch, the policy is the one that no fit has followed, and V is another."""
+    observations = th.rand(20, 3, generator=th.Generator().manual_seed(0))
+    probabilities, values = [], []
+    for vf_coef in (0.0, 0.5):
+        options = {"baseline": "value", "n_critic_updates": 5, "learning_rate": 0.1, "vf_coef": vf_coef}
+        model = make_model(scripted([5]), policy=policy, **options).learn(1)
+        with th.no_grad():
+            probabilities.append(model.policy.get_distribution(observations).distribution.probs)
+            values.append(model.policy.predict_values(observations))
+    assert th.equal(*probabilities)
+    assert not th.equal(*values)
+
+
+def test_the_value_loss_is_that_after_the_fit() -> None:
+    """Of the whole batch, by the network as it is when it is logged."""
+    model = make_model(scripted([5], [7]), baseline="value", return_type="reward_to_go", batch_size=4, learning_rate=0.1)
+    model.learn(1, log_interval=None)
+    (part,) = model.rollout_buffer.get()
+    with th.no_grad():
+        values = model.policy.predict_values(part.observations).flatten().numpy()
+    expected = rewards_to_go(model.rollout_buffer.step_rewards, model.rollout_buffer.lengths, model.gamma)
+    assert model.logger.name_to_value["train/value_loss"] == pytest.approx(np.mean((values - expected) ** 2), rel=1e-5)
+
+
+@pytest.mark.parametrize(("activation_fn", "n_passes"), [(nn.Tanh, 5), (nn.Dropout, 6)])
+def test_log_probabilities_are_computed_again_only_where_the_mode_matters(activation_fn: Any, n_passes: int) -> None:
+    """Three uses: three passes with a gradient, two for the ratios between, and one before for those in evaluation mode."""
+    kwargs = {"activation_fn": activation_fn}
+    model = make_model(scripted([5], [5]), n_episodes=2, n_epochs=3, learning_rate=1e-9, policy_kwargs=kwargs)
+    counted = 0
+    forward_actor = model.policy.mlp_extractor.forward_actor
+
+    def counting(features: th.Tensor) -> th.Tensor:
+        nonlocal counted
+        counted += len(features) == 10
+        return forward_actor(features)
+
+    model.policy.mlp_extractor.forward_actor = counting
+    model.learn(1, log_interval=None)
+    assert counted == n_passes
+    assert model.logger.name_to_value["train/n_epochs"] == 3
 
 
 def test_gamma_may_change_between_batches() -> None:

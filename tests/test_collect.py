@@ -1,6 +1,7 @@
 """Collecting: the first m episodes started, each whole and of one policy; and what SB3's users expect of a rollout."""
 
 import inspect
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,9 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_checker import check_env
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
-from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnvWrapper, VecFrameStack, VecMonitor, VecNormalize
 
-from sb3_reinforce import REINFORCE, EpisodicRolloutBuffer
-from sb3_reinforce import reinforce as reinforce_module
+from sb3_reinforce import REINFORCE, EpisodicRolloutBuffer, rollouts
 from sb3_reinforce.returns import time_steps
 
 BOX = spaces.Box(-1, 1, (2,), np.float32)
@@ -174,7 +174,7 @@ def test_parity_with_the_inherited_loop(
         model = make_model(env, n_episodes=2 * n_envs, seed=1, **kwargs)
         recorder = Recorder()
         _, callback = model._setup_learn(100, recorder)
-        monkeypatch.setattr(reinforce_module, "mlp_actor", lambda policy: None)  # so that both draw from torch's generator
+        monkeypatch.setattr(rollouts, "mlp_actor", lambda policy: None)  # so that both draw from torch's generator
         if inherited:
             buffer_class = DictRolloutBuffer if isinstance(observation_space, spaces.Dict) else RolloutBuffer
             buffer = buffer_class(2 * length, observation_space, action_space, "cpu", n_envs=n_envs)
@@ -398,7 +398,7 @@ def test_what_follows_a_trajectory_is_kept_for_each_key() -> None:
 
 def test_an_episode_that_does_not_end_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """Named by its environment and with the remedy, where a loop over episodes would hang; nothing is learned from it."""
-    monkeypatch.setattr(reinforce_module, "_ENDLESS", 50)
+    monkeypatch.setattr(rollouts, "_ENDLESS", 50)
     model = make_model(scripted([3], None), n_episodes=4)
     before = parameters(model)
     with pytest.raises(ValueError, match=r"episode of environment 1 did not end within 50 steps.*`horizon=`"):
@@ -409,7 +409,7 @@ def test_an_episode_that_does_not_end_is_an_error(monkeypatch: pytest.MonkeyPatc
 
 def test_an_episode_may_last_as_long_as_training(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever asks for a million steps may mean episodes of a million steps."""
-    monkeypatch.setattr(reinforce_module, "_ENDLESS", 5)
+    monkeypatch.setattr(rollouts, "_ENDLESS", 5)
     model = make_model(scripted([60]), n_episodes=1)
     assert model.learn(60).num_timesteps == 60
     with pytest.raises(ValueError, match="did not end within 59 steps"):
@@ -663,3 +663,203 @@ def test_an_environment_that_seeds_numpy_does_not_fix_the_actions() -> None:
     model = REINFORCE("MlpPolicy", vectorized(SeedsNumpy()), n_episodes=32)
     model.learn(1)
     assert len(set(model.rollout_buffer.actions[:32].flatten())) > 1  # all equal by chance once in 2³¹
+
+
+# --- what belongs to somebody else ---------------------------------------------------------------------------------------
+
+
+class Reusing(VecEnvWrapper):
+    """Returns the same arrays, dicts and list at every step, as native vector environments do."""
+
+    def __init__(self, venv: Any):
+        super().__init__(venv)
+        self.kept: dict[str, Any] = {}
+
+    def _written(self, name: str, values: Any) -> Any:
+        if isinstance(values, dict):
+            kept = self.kept.setdefault(name, {})
+            kept.update({key: self._written(f"{name} {key}", each) for key, each in values.items()})
+            return kept
+        kept = self.kept.setdefault(name, np.empty_like(values))
+        kept[...] = values
+        return kept
+
+    def reset(self) -> Any:
+        return self._written("obs", self.venv.reset())
+
+    def step_wait(self) -> Any:
+        obs, rewards, dones, infos = self.venv.step_wait()
+        kept = self.kept.setdefault("infos", [{} for _ in infos])
+        for i, (each, info) in enumerate(zip(kept, infos, strict=True)):
+            each.clear()
+            each.update(info)
+            if dones[i]:
+                each["terminal_observation"] = self._written(f"last {i}", info["terminal_observation"])
+        return self._written("obs", obs), self._written("rewards", rewards), self._written("dones", dones), kept
+
+
+def collected(env: Any) -> tuple[Any, ...]:
+    """Everything that is learned from, and the episodes that are logged."""
+    options = {"return_type": "reward_to_go", "baseline": "value", "bootstrap_truncated": True, "gamma": 1.0, "seed": 0}
+    model = make_model(env, n_episodes=5, **options)
+    learned(model, n_rollouts=2)
+    buffer = model.rollout_buffer
+    (part,) = buffer.get()
+    observations = part.observations if isinstance(part.observations, dict) else {"": part.observations}
+    observations = {key: each.tolist() for key, each in observations.items()}
+    lasts = [np.hstack(list(each.values()) if isinstance(each, dict) else each) for each in buffer.last_observations.values()]
+    episodes = [episode["l"] for episode in model.ep_info_buffer]
+    return (
+        observations,
+        part.actions.tolist(),
+        buffer.lengths.tolist(),
+        buffer.step_rewards.tolist(),
+        np.array(lasts),
+        episodes,
+    )
+
+
+WRAPPERS: dict[str, Callable[[Any], Any]] = {
+    "alone": lambda env: env,
+    "normalized": VecNormalize,
+    "stacked": lambda env: VecFrameStack(env, 2),
+    "monitored": VecMonitor,
+}
+
+
+@pytest.mark.parametrize("wrap", WRAPPERS.values(), ids=WRAPPERS)
+@pytest.mark.parametrize("space", [None, spaces.Dict(a=BOX, b=spaces.Box(-9, 9, (1,)))], ids=["box", "dict"])
+def test_arrays_that_the_environment_writes_again_are_what_they_were(space: Any, wrap: Callable[[Any], Any]) -> None:
+    """Observations of a Dict and the last ones too, rewards, dones, and infos: nothing differs from an environment's own."""
+
+    def make() -> Any:
+        if space is None:
+            return VecMonitor(scripted([4, 2], [7], truncated=True))
+        return VecMonitor(vectorized(*(Truncated(SpacesEnv(space, spaces.Discrete(2), 3 + i, seed=i)) for i in range(2))))
+
+    ours, theirs = collected(wrap(Reusing(make()))), collected(wrap(make()))
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_equal(one, other)
+
+
+class Truncated(gym.Wrapper[Any, Any, Any, Any]):
+    """Its episodes are truncated where they would be terminated."""
+
+    def step(self, action: Any) -> Any:
+        obs, reward, terminated, _, info = self.env.step(action)
+        return obs, reward, False, terminated, info
+
+
+@pytest.mark.parametrize(
+    "action_space", [spaces.MultiBinary(3), spaces.MultiDiscrete([3, 3], start=[1, 1]), BOX, spaces.Discrete(3)], ids=str
+)
+def test_actions_that_the_environment_edits_are_stored_as_sampled(action_space: spaces.Space[Any]) -> None:
+    class Edits(ScriptedEnv):
+        given: list[Any] = []  # noqa: RUF012
+
+        def step(self, action: Any) -> Any:
+            self.given.append(np.array(action))
+            if np.ndim(action) > 0:
+                action[...] = 0
+            return super().step(action)
+
+    env = Edits([8], action_space=action_space)
+    model = make_model(vectorized(env), n_episodes=4, seed=0, policy_kwargs={"log_std_init": -3})  # never clipped
+    learned(model)
+    start = getattr(action_space, "start", 0)
+    shape = action_space.shape or ()
+    stored = model.rollout_buffer.actions[:32, 0].reshape(-1, *shape) + start
+    assert np.any(env.given)
+    np.testing.assert_array_equal(stored, np.array(env.given))
+
+
+def test_a_batch_that_lacks_a_trajectory_is_refused() -> None:
+    """Whatever a buffer or a callback has done to it, what is learned from is m trajectories."""
+
+    class Loses(EpisodicRolloutBuffer):
+        def compute_returns_and_advantage(self, *args: Any) -> None:
+            self.episode_starts[3] = False
+            super().compute_returns_and_advantage(*args)
+
+    model = make_model(scripted([3]), n_episodes=4, rollout_buffer_class=Loses)
+    before = parameters(model)
+    with pytest.raises(RuntimeError, match="3 trajectories, but 4 were wanted"):
+        model.learn(1)
+    np.testing.assert_array_equal(parameters(model), before)
+
+
+def test_episodes_are_logged_in_order_of_start() -> None:
+    """The first to start is the last to end; a window of three lacks the first, and not the longest."""
+    model = make_model(VecMonitor(scripted([9], [2, 3])), n_episodes=4, stats_window_size=3)
+    learned(model)
+    assert [episode["l"] for episode in model.ep_info_buffer] == [2, 3, 2]
+    assert model.rollout_buffer.lengths.tolist() == [9, 2, 3, 2]
+
+
+# --- many environments ---------------------------------------------------------------------------------------------------
+
+
+def test_more_environments_than_trajectories_take_turns() -> None:
+    """8 environments and m = 3: after eight rollouts, each has been used three times."""
+    model = make_model(scripted(*[[2]] * 8), n_episodes=3)
+    used = [env for batch in learned(model, n_rollouts=8).batches for env, _, _ in batch]
+    assert np.bincount(used).tolist() == [3] * 8
+    assert used[:9] == [0, 1, 2, 3, 4, 5, 0, 6, 7]  # in the third rollout 6, 7 and 0, laid out by environment
+
+
+@pytest.mark.parametrize(("n_envs", "n_episodes", "n_warnings"), [(5, 4, 1), (4, 4, 0), (1, 4, 0)])
+def test_idle_environments_are_warned_of_once(n_envs: int, n_episodes: int, n_warnings: int) -> None:
+    """By both numbers and the remedy, at the user's own line."""
+    model = make_model(scripted(*[[2]] * n_envs), n_episodes=n_episodes)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            model.learn(20, reset_num_timesteps=False)
+    assert [warning.filename for warning in caught] == [__file__] * n_warnings
+    assert all("`n_envs` is 5, but `n_episodes` only 4" in str(warning.message) for warning in caught)
+
+
+# --- callbacks that change what is learned from --------------------------------------------------------------------------
+
+
+class Bonus(BaseCallback):
+    """Adds 10 to each reward, at each step or at the end of the rollout.
+
+    :param at_each_step: which of the two
+    """
+
+    def __init__(self, at_each_step: bool):
+        super().__init__()
+        self.at_each_step = at_each_step
+
+    def _on_step(self) -> bool:
+        if self.at_each_step:
+            self.locals["rewards"] += 10
+        return True
+
+    def _on_rollout_end(self) -> None:
+        if not self.at_each_step:
+            self.model.rollout_buffer.rewards += 10
+
+
+@pytest.mark.parametrize("at_each_step", [True, False])
+@pytest.mark.parametrize("return_type", ["trajectory", "reward_to_go"])
+def test_rewards_that_a_callback_adds_are_learned_from(at_each_step: bool, return_type: str) -> None:
+    """As curiosity does: the same parameters as where the environment itself pays so much more."""
+
+    class Pays(ScriptedEnv):
+        bonus = 0.0
+
+        def step(self, action: Any) -> Any:
+            obs, reward, *rest = super().step(action)
+            return obs, reward + self.bonus, *rest
+
+    results = []
+    for bonus, callback in ((10.0, None), (0.0, Bonus(at_each_step))):
+        env = Pays([3, 5])
+        env.bonus = bonus
+        model = make_model(vectorized(env), n_episodes=2, return_type=return_type, baseline="value", seed=0)
+        model.learn(20, callback)
+        results.append((parameters(model), model.rollout_buffer.returns))
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)

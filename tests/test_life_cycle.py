@@ -1,5 +1,6 @@
 """The life of a model: saved, loaded with other arguments, moved to other environments, continued, and always the same."""
 
+import copy
 import io
 import json
 import pickle
@@ -14,7 +15,7 @@ import torch as th
 from envs import BanditEnv, CoinFlipEnv, ScriptedEnv, scripted, vectorized
 from gymnasium import spaces
 from stable_baselines3 import A2C
-from stable_baselines3.common.callbacks import CheckpointCallback
+from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecNormalize
 
 from sb3_reinforce import REINFORCE, EpisodicRolloutBuffer, MlpPolicy
@@ -210,13 +211,13 @@ def test_a_policy_lives_alone(trained: REINFORCE, tmp_path: Path) -> None:
 def test_models_and_policies_can_be_pickled(trained: REINFORCE, pickler: Any, what: str, stage: str) -> None:
     """To send them to another process; A2C's can be. A model goes with its environment and batch, and goes on learning."""
     model = make_model(scripted([3], action_space=BOX)) if stage == "new" else trained
-    copy = pickler.loads(pickler.dumps(getattr(model, what, model)))
-    assert_same_predictions(copy, model)
+    again = pickler.loads(pickler.dumps(getattr(model, what, model)))
+    assert_same_predictions(again, model)
     if what == "model":
         before, n_before = parameters(model), model.num_timesteps
-        copy.learn(1, reset_num_timesteps=False)
-        assert copy.num_timesteps > n_before == model.num_timesteps
-        assert (parameters(copy) != before).any()
+        again.learn(1, reset_num_timesteps=False)
+        assert again.num_timesteps > n_before == model.num_timesteps
+        assert (parameters(again) != before).any()
         np.testing.assert_array_equal(parameters(model), before)
 
 
@@ -267,6 +268,102 @@ def test_learning_in_parts_is_learning_at_once() -> None:
         parts.learn(12, reset_num_timesteps=False)
     assert whole.num_timesteps == parts.num_timesteps == 48
     assert same(learned_state(whole), learned_state(parts))
+
+
+class LearnsWithin(BaseCallback):
+    """Calls ``learn`` of the model at one of its events.
+
+    :param event: name of the method that is to do so
+    """
+
+    def __init__(self, event: str):
+        super().__init__()
+        self.event = event
+
+    def _call(self, event: str) -> bool:
+        if event == self.event:
+            self.model.learn(5, reset_num_timesteps=False)
+        return True
+
+    def _on_training_start(self) -> None:
+        self._call("training start")
+
+    def _on_rollout_start(self) -> None:
+        self._call("rollout start")
+
+    def _on_step(self) -> bool:
+        return self._call("step")
+
+    def _on_rollout_end(self) -> None:
+        self._call("rollout end")
+
+
+@pytest.mark.parametrize("event", ["training start", "rollout start", "step", "rollout end"])
+def test_learning_within_learning_is_refused(event: str) -> None:
+    """At every event; and the model may learn when that has failed. Others may learn meanwhile."""
+    model = make_model(scripted([3]))
+    with pytest.raises(RuntimeError, match=r"`learn\(\)` must not be called while it runs.*`reset_num_timesteps=False`"):
+        model.learn(20, LearnsWithin(event))
+    assert model._n_updates == 0
+    model.learn(20)
+    other = make_model(scripted([3]))
+    model.learn(20, callback=lambda *_: other.learn(1)._n_updates > 0)
+    assert other._n_updates > 1
+
+
+class Copies(BaseCallback):
+    """Copies the policy and the model, in memory and as bytes, at every event."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.copies: list[Any] = []
+
+    def _keep(self) -> None:
+        self.copies += [copy.deepcopy(self.model.policy), pickle.loads(pickle.dumps(self.model.policy))]
+        file = io.BytesIO()
+        self.model.save(file)
+        file.seek(0)
+        self.copies.append(REINFORCE.load(file).policy)
+
+    def _on_training_start(self) -> None:
+        self._keep()
+
+    def _on_rollout_start(self) -> None:
+        self._keep()
+
+    def _on_step(self) -> bool:
+        self._keep()
+        return True
+
+    def _on_rollout_end(self) -> None:
+        self._keep()
+
+    def _on_training_end(self) -> None:
+        self._keep()
+
+
+COPIED: list[tuple[spaces.Space[Any], dict[str, Any]]] = [
+    (spaces.Discrete(2), {}),
+    (spaces.MultiDiscrete([2, 2]), {"n_epochs": 2}),
+    (spaces.MultiBinary(2), {"baseline": "optimal"}),
+    (BOX, {"baseline": "value"}),
+    (BOX, {"use_sde": True, "sde_sample_freq": 1, "baseline": "value"}),
+    (BOX, {"use_sde": True, "sde_sample_freq": 1, "policy_kwargs": {"squash_output": True}}),
+]
+
+
+@pytest.mark.parametrize(("space", "options"), COPIED, ids=map(str, COPIED))
+def test_a_policy_can_be_copied_at_every_event(space: spaces.Space[Any], options: dict[str, Any]) -> None:
+    """As for a league of opponents: no graph of an update is left in it. After ``learn`` too, where A2C's cannot be."""
+    options = {**options, "policy_kwargs": {"net_arch": [4], **options.get("policy_kwargs", {})}}
+    model = REINFORCE("MlpPolicy", scripted([2], action_space=space), n_episodes=2, **options)
+    callback = Copies()
+    model.learn(8, callback)
+    callback._keep()
+    assert len(callback.copies) == 3 * (1 + 2 * (1 + 4 + 1) + 1 + 1)
+    model.trajectory_estimates()
+    copied = copy.deepcopy(model.policy)
+    assert_same_predictions(copied, model.policy)
 
 
 def test_set_env_changes_what_is_learned_from() -> None:

@@ -108,6 +108,23 @@ def test_a_horizon_cuts_and_the_environment_waits() -> None:
     ]
 
 
+def test_unlike_environments_share_by_their_lengths() -> None:
+    """Of 16 trajectories, an environment of 20 steps runs 14 or so while one of 200 runs 2; the rule is not one of each."""
+    episodes = collected([[20], [200]], 16)
+    assert np.bincount([episode.env for episode in episodes]).tolist() == [14, 2]
+
+
+def test_where_several_start_at_once_the_first_is_told() -> None:
+    """From ``first_env`` on and around; in later steps too."""
+    quota = EpisodeQuota(3, 4, NEVER, first_env=2)
+    assert quota.recording.tolist() == [True, False, True, True]
+    assert quota.numbers.tolist() == [2, 0, 0, 1]
+    quota = EpisodeQuota(5, 4, NEVER, first_env=2)
+    quota.start(np.array([True, False, False, True]), 7)
+    assert quota.recording.tolist() == [False, True, True, True]
+    assert quota.numbers[3] == 4
+
+
 def test_when_all_were_cut_all_start_anew() -> None:
     """No environment ends within the horizon, so that a reset begins two episodes at a time."""
     assert collected([[NEVER], [NEVER]], m=3, horizon=4) == [Episode(0, 0, 4), Episode(0, 1, 4), Episode(4, 0, 8)]

@@ -10,8 +10,18 @@ Random numbers come from torch's generator, which SB3 seeds: at each draw in the
 generator of its own that torch seeds, so that an environment that seeds numpy's global one does not fix the actions.
 """
 
-from sb3_reinforce.actors.agreement import agrees
+from sb3_reinforce.actors.agreement import agrees, fingerprint
 from sb3_reinforce.actors.mlp import MlpActor, mlp_actor
 from sb3_reinforce.actors.policy import Actor, environment_actions, is_watched, overrides, policy_actor
 
-__all__ = ["Actor", "MlpActor", "agrees", "environment_actions", "is_watched", "mlp_actor", "overrides", "policy_actor"]
+__all__ = [
+    "Actor",
+    "MlpActor",
+    "agrees",
+    "environment_actions",
+    "fingerprint",
+    "is_watched",
+    "mlp_actor",
+    "overrides",
+    "policy_actor",
+]

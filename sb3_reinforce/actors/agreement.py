@@ -31,12 +31,28 @@ def agrees(actor: MlpActor, policy: ActorCriticPolicy, obs: Observations | None 
         return False
     obs = spread(policy.observation_space) if obs is None else obs
     with th.no_grad():
-        expected = _parameters(policy.get_distribution(obs_as_tensor(obs, policy.device)))
-        log_std = [policy.log_std] if isinstance(policy.action_dist, DiagGaussianDistribution) else []
-        actual = _parameters(policy.action_dist.proba_distribution(th.as_tensor(actor.outputs(obs)), *log_std))
+        expected = policy.get_distribution(obs_as_tensor(obs, policy.device))
+        return have_distribution(actor.outputs(obs), policy, expected)
+
+
+def have_distribution(outputs: np.ndarray, policy: ActorCriticPolicy, expected: Distribution) -> bool:
+    """Whether these logits or means, float32 ``[n, n_outputs]``, are those of a distribution of the policy."""
+    parameters = _parameters(expected)  # before the next line, since it may be the same object
+    log_std = [policy.log_std] if isinstance(policy.action_dist, DiagGaussianDistribution) else []
+    actual = _parameters(policy.action_dist.proba_distribution(th.as_tensor(outputs), *log_std))
     return all(
         e.shape == a.shape and th.allclose(e, a, rtol=1e-4, atol=1e-5, equal_nan=True)
-        for e, a in zip(expected, actual, strict=True)
+        for e, a in zip(parameters, actual, strict=True)
+    )
+
+
+def fingerprint(policy: ActorCriticPolicy) -> int:
+    """A number that changes when a module, a parameter object or a method of the policy is replaced."""
+    return hash(
+        tuple(
+            (id(module), type(module).forward, len(vars(module)), *map(id, module._parameters.values()))
+            for module in policy.modules()
+        )
     )
 
 
@@ -60,6 +76,6 @@ def spread(space: spaces.Space[Any]) -> Any:
 
 
 def _parameters(distribution: Distribution) -> list[th.Tensor]:
-    parts: Any = distribution.distribution
+    parts: Any = getattr(distribution, "distributions", None) or distribution.distribution
     parts = parts if isinstance(parts, list) else [parts]
     return [p for part in parts for p in ((part.mean, part.stddev) if hasattr(part, "loc") else (part.logits,))]

@@ -21,8 +21,11 @@ from torch import nn
 from sb3_reinforce.actors.policy import has_hooks, overrides
 from sb3_reinforce.batch import Observations
 
-_Encoder = Callable[[Any], np.ndarray]
-_ArrayFunction = Callable[[np.ndarray], np.ndarray]
+Encoder = Callable[[Any], np.ndarray]
+ArrayFunction = Callable[[np.ndarray], np.ndarray]
+#: From outputs ``[n_envs, n_outputs]``, and what else is given, to actions ``[n_envs, ...]``.
+Sample = Callable[..., np.ndarray]
+MakeSampler = Callable[[ActorCriticPolicy, np.random.Generator | None], Sample | None]
 
 
 class MlpActor:
@@ -34,7 +37,7 @@ class MlpActor:
     :param sample: from the last layer's outputs to actions ``[n_envs, ...]``
     """
 
-    def __init__(self, encode: _Encoder, layers: list[_ArrayFunction], sample: Callable[..., np.ndarray]):
+    def __init__(self, encode: Encoder, layers: list[ArrayFunction], sample: Sample):
         self._encode = encode
         self._layers = layers
         self._sample = sample
@@ -50,27 +53,42 @@ class MlpActor:
         return x
 
 
-def mlp_actor(policy: ActorCriticPolicy, generator: np.random.Generator | None = None) -> MlpActor | None:
+def mlp_actor(
+    policy: ActorCriticPolicy, generator: np.random.Generator | None = None, make_sampler: MakeSampler | None = None
+) -> MlpActor | None:
     """The numpy actor of a policy, or None where one cannot be built.
 
     :param policy: any actor-critic policy
     :param generator: source of random numbers; None: one that torch's generator seeds
+    :param make_sampler: what samples from the policy's distribution, given the last layer's outputs; None: SB3's
+        distributions
     """
-    leads_to_actions = ("forward", "get_distribution", "_get_action_dist_from_latent", "extract_features")
-    if overrides(policy, *leads_to_actions) or has_hooks(policy):
+    if not is_transparent(policy):
         return None
-    if any(p.device.type != "cpu" or p.dtype != th.float32 for p in policy.parameters()):
+    encode, layers = encoder(policy), layers_of(policy)
+    if encode is None or layers is None:
         return None
-    encode, layers = _encoder(policy), _layers(policy)
-    if encode is None or layers is None or type(policy.action_dist) not in _SAMPLED:
-        return None
-    if any(callable(value) for value in vars(policy.action_dist).values()):  # a method that was set on the object
-        return None
-    # Only here, so that a policy that acts itself draws no other numbers than SB3's loop does.
-    return MlpActor(encode, layers, _sampler(policy, generator or np.random.default_rng(int(th.randint(2**62, ())))))
+    sample = (make_sampler or sampler)(policy, generator)
+    return None if sample is None else MlpActor(encode, layers, sample)
 
 
-def _encoder(policy: ActorCriticPolicy) -> _Encoder | None:
+def is_transparent(policy: ActorCriticPolicy, *more: str) -> bool:
+    """Whether the policy's layers, in numpy's reach, say all of what it does.
+
+    :param policy: any actor-critic policy
+    :param more: names of methods besides SB3's that lead to its distribution
+    """
+    leads_to_actions = ("forward", "get_distribution", "_get_action_dist_from_latent", "extract_features", *more)
+    in_reach = all(p.device.type == "cpu" and p.dtype == th.float32 for p in policy.parameters())
+    return in_reach and not overrides(policy, *leads_to_actions) and not has_hooks(policy)
+
+
+def seeded_by_torch() -> np.random.Generator:
+    """A generator whose seed torch's generator draws."""
+    return np.random.default_rng(int(th.randint(2**62, ())))
+
+
+def encoder(policy: ActorCriticPolicy) -> Encoder | None:
     """What ``policy.extract_features`` does with an observation, where that is no more than flattening."""
     space, extractor = policy.observation_space, policy.pi_features_extractor
     if type(extractor) is FlattenExtractor:
@@ -85,7 +103,7 @@ def _encoder(policy: ActorCriticPolicy) -> _Encoder | None:
     return None
 
 
-def _space_encoder(space: spaces.Space[Any], normalize_images: bool) -> _Encoder | None:
+def _space_encoder(space: spaces.Space[Any], normalize_images: bool) -> Encoder | None:
     """SB3's ``preprocess_obs`` and flattening, for arrays: one-hot for what is discrete, float32 for the rest."""
     if isinstance(space, spaces.Discrete):
         n_values = int(space.n)
@@ -114,15 +132,15 @@ def _flat(obs: np.ndarray) -> np.ndarray:
     return obs.reshape(len(obs), -1).astype(np.float32, copy=False)
 
 
-def _layers(policy: ActorCriticPolicy) -> list[_ArrayFunction] | None:
+def layers_of(policy: ActorCriticPolicy) -> list[ArrayFunction] | None:
     """The linear layers and activations from features to outputs."""
     if type(policy.mlp_extractor) is not MlpExtractor:
         return None
     modules = (*policy.mlp_extractor.policy_net, policy.action_net)
-    layers: list[_ArrayFunction] = []
+    layers: list[ArrayFunction] = []
     for module in modules:
         if type(module) is nn.Linear and module.bias is not None:
-            layers.append(_linear(module))
+            layers.append(linear_function(module))
         elif layers and (activation := _activation(module)) is not None:
             layers.append(activation)
         else:
@@ -137,7 +155,7 @@ _LARGE = 2**18
 _BLOCK = 2**10
 
 
-def _linear(module: nn.Linear) -> _ArrayFunction:
+def linear_function(module: nn.Linear) -> ArrayFunction:
     # Of two dimensions, the bias needs no broadcasting for one environment, which would cost as much as the sum.
     weight, bias = module.weight.detach().numpy().T, module.bias.detach().numpy()[None]
     through_torch, most_rows = _through_torch(module), _LARGE // weight.size
@@ -155,7 +173,7 @@ def _linear(module: nn.Linear) -> _ArrayFunction:
     return linear
 
 
-def _through_torch(module: nn.Module) -> _ArrayFunction:
+def _through_torch(module: nn.Module) -> ArrayFunction:
     """A module as a function of arrays, through tensors that share their memory, at the cost of some microseconds."""
 
     def through_torch(x: np.ndarray) -> np.ndarray:
@@ -177,7 +195,7 @@ def _relu(x: np.ndarray) -> np.ndarray:
     return np.maximum(x, 0.0, out=x)
 
 
-def _activation(module: nn.Module) -> _ArrayFunction | None:
+def _activation(module: nn.Module) -> ArrayFunction | None:
     """The activation as a function of arrays, which may write into its argument; in numpy for the common cheap ones."""
     if type(module) is nn.Identity:
         return _identity
@@ -190,13 +208,19 @@ def _activation(module: nn.Module) -> _ArrayFunction | None:
     return _through_torch(module)
 
 
-#: The distributions that ``_sampler`` draws from.
-_SAMPLED = (CategoricalDistribution, MultiCategoricalDistribution, BernoulliDistribution, DiagGaussianDistribution)
+def sampler(policy: ActorCriticPolicy, generator: np.random.Generator | None) -> Sample | None:
+    """Sampling from one of SB3's distributions, given the last layer's outputs; None for another one.
 
-
-def _sampler(policy: ActorCriticPolicy, generator: np.random.Generator) -> _ArrayFunction:
-    """Sampling from the policy's distribution, given the last layer's outputs."""
+    :param policy: any actor-critic policy
+    :param generator: source of random numbers; None: one that torch's generator seeds
+    """
     distribution = policy.action_dist
+    if not is_one_of(
+        distribution, CategoricalDistribution, MultiCategoricalDistribution, BernoulliDistribution, DiagGaussianDistribution
+    ):
+        return None
+    # Only here, so that a policy that acts itself draws no other numbers than SB3's loop does.
+    generator = generator or seeded_by_torch()
 
     def sample_categorical(logits: np.ndarray) -> np.ndarray:
         # The Gumbel-max trick: the argmax of logits plus Gumbel noise has the softmax's distribution.
@@ -214,22 +238,27 @@ def _sampler(policy: ActorCriticPolicy, generator: np.random.Generator) -> _Arra
         return (np.exp(log_std) * normal(means.shape) + means).reshape(-1, *shape)
 
     if type(distribution) is CategoricalDistribution:
-        gumbel = _in_blocks(generator.gumbel)
+        gumbel = in_blocks(generator.gumbel)
         return sample_categorical
     if type(distribution) is MultiCategoricalDistribution:
-        gumbel = _in_blocks(generator.gumbel)
+        gumbel = in_blocks(generator.gumbel)
         splits = np.cumsum(distribution.action_dims)[:-1]
         return sample_multi_categorical
     if type(distribution) is BernoulliDistribution:
-        logistic = _in_blocks(generator.logistic)
+        logistic = in_blocks(generator.logistic)
         return sample_bernoulli
-    normal = _in_blocks(generator.standard_normal)
+    normal = in_blocks(generator.standard_normal)
     log_std = policy.log_std.detach().numpy()  # a view
     shape = policy.action_space.shape or ()
     return sample_gaussian
 
 
-def _in_blocks(draw: Callable[..., np.ndarray]) -> Callable[[tuple[int, ...]], np.ndarray]:
+def is_one_of(distribution: object, *classes: type) -> bool:
+    """Whether a distribution is of one of these classes, with the methods that it has from there."""
+    return type(distribution) in classes and not any(callable(value) for value in vars(distribution).values())
+
+
+def in_blocks(draw: Callable[..., np.ndarray]) -> Callable[[tuple[int, ...]], np.ndarray]:
     """Random numbers, drawn for many steps at once, which takes hardly longer than for one.
 
     :param draw: method of a generator

@@ -12,6 +12,9 @@ from torch import nn
 
 from sb3_reinforce.batch import Observations
 
+#: Whose policies do what their layers say.
+_LIBRARIES = ("stable_baselines3.", "sb3_contrib.")
+
 
 class Actor(Protocol):
     """How actions are chosen."""
@@ -64,12 +67,13 @@ def environment_actions(policy: ActorCriticPolicy) -> Callable[[np.ndarray], np.
 def overrides(policy: ActorCriticPolicy, *names: str) -> bool:
     """Whether the policy, or what ``torch.compile`` wraps, has a method of its own of any of these names.
 
-    Its own is one of its class, or one that was set on the object.
+    Its own is one that was set on the object, or one of its class that is not that of the class of SB3 or sb3-contrib from
+    which it derives.
     """
     original = getattr(policy, "_orig_mod", policy)
-    return any(
-        name in vars(original) or getattr(type(original), name) is not getattr(ActorCriticPolicy, name) for name in names
-    )
+    policy_class = type(original)
+    library = next(each for each in policy_class.__mro__ if each.__module__.startswith(_LIBRARIES))
+    return any(name in vars(original) or getattr(policy_class, name) is not getattr(library, name, None) for name in names)
 
 
 def is_watched(policy: ActorCriticPolicy) -> bool:

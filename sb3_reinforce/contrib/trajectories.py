@@ -1,0 +1,135 @@
+"""Recurrent policies evaluated on whole trajectories: padded, from their first step, from a zero state."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch as th
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
+from sb3_contrib.common.recurrent.type_aliases import RNNStates
+
+from sb3_reinforce.actors.lstm import zero_state
+from sb3_reinforce.batch import Batch, EpisodicRolloutBufferSamples
+from sb3_reinforce.evaluation import Evaluator
+
+
+class RecurrentEvaluator(Evaluator):
+    """A recurrent policy and a batch. A part is whole trajectories of like length, so the gradient goes through all of each.
+
+    :param policy: a policy of sb3-contrib, or one that derives from it
+    :param batch: the trajectories
+    :param batch_size: number of steps per pass, padding included, to bound memory; None: no bound. A longer trajectory is a
+        part of its own
+    """
+
+    policy: RecurrentActorCriticPolicy
+
+    def __init__(self, policy: RecurrentActorCriticPolicy, batch: Batch, batch_size: int | None):
+        super().__init__(policy, batch, batch_size)
+        self._is_first = np.zeros(batch.lengths.sum(), dtype=bool)
+        self._is_first[np.cumsum(batch.lengths) - batch.lengths] = True
+
+    def parts(self, within: slice | None = None) -> Iterator[EpisodicRolloutBufferSamples]:
+        """The batch, or the trajectory ``within`` it, in parts of whole trajectories, which may not be in order."""
+        if within is not None:
+            yield self.batch.part(within)
+            return
+        trajectories = self.batch.trajectories()
+        for group in alike(self.batch.lengths, self.batch_size):
+            yield self.batch.part(np.concatenate([np.r_[trajectories[i]] for i in group]))
+
+    def log_probs(self, part: EpisodicRolloutBufferSamples) -> tuple[th.Tensor, th.Tensor | None]:
+        index, steps = padded(self._lengths(part))
+        rows = th.as_tensor(index.ravel(), device=self.batch.device)
+        state, starts = zero_state(self.policy, len(index)), th.zeros(index.size, device=self.batch.device)
+        obs, actions = _take(part.observations, rows), part.actions[rows]
+        given = {name: values[rows] for name, values in part.given.items()}
+        entropy: th.Tensor | None
+        if self._whole:
+            _, log_probs, entropy = self.policy.evaluate_actions(obs, actions, RNNStates(state, state), starts, **given)
+        else:
+            distribution, _ = self.policy.get_distribution(obs, state, starts, **given)
+            log_probs, entropy = distribution.log_prob(actions), distribution.entropy()
+        real = th.as_tensor(steps, device=self.batch.device)
+        return log_probs[real], None if entropy is None else entropy[real]
+
+    def values(self, part: EpisodicRolloutBufferSamples) -> th.Tensor:
+        index, steps = padded(self._lengths(part))
+        return self._padded_values(part.observations, index)[th.as_tensor(steps, device=self.batch.device)]
+
+    def last_values(self) -> dict[int, float]:
+        """V(s_H) of each trajectory that was cut, by the index of its last step: after all its steps."""
+        found: dict[int, float] = {}
+        for part in self.parts():
+            lengths = self._lengths(part)
+            last_steps = np.asarray(part.steps)[np.cumsum(lengths) - 1]
+            cut = [i for i, step in enumerate(last_steps) if step in self.batch.last_observations]
+            if not cut:
+                continue
+            lasts = [self.policy.obs_to_tensor(self.batch.last_observations[int(last_steps[i])])[0] for i in cut]
+            index, _ = padded(lengths, room=1)
+            index[cut, lengths[cut]] = lengths.sum() + np.arange(len(cut))
+            with th.no_grad():
+                values = self._padded_values(_join(part.observations, lasts), index[cut]).view(len(cut), -1)
+            found |= {int(last_steps[i]): values[k, lengths[i]].item() for k, i in enumerate(cut)}
+        return found
+
+    def _lengths(self, part: EpisodicRolloutBufferSamples) -> np.ndarray:
+        """Number of steps of each trajectory in a part."""
+        is_first = self._is_first[part.steps]
+        return np.diff(np.flatnonzero(is_first), append=len(is_first))
+
+    def _padded_values(self, observations: Any, index: np.ndarray) -> th.Tensor:
+        """V of rows of the observations, ``[n_trajectories, n_steps]``, padding included, flat."""
+        rows = th.as_tensor(index.ravel(), device=self.batch.device)
+        starts = th.zeros(index.size, device=self.batch.device)
+        state = zero_state(self.policy, len(index))
+        return self.policy.predict_values(_take(observations, rows), state, starts).flatten()
+
+
+def alike(lengths: np.ndarray, batch_size: int | None) -> list[list[int]]:
+    """Group trajectories that go together: the shortest of a group is at least half as long as the longest.
+
+    One step of an LSTM takes hardly longer for a few trajectories than for one, and padding takes time, at most as much again.
+
+    :param lengths: number of steps of each trajectory, int ``[m]``, each at least 1
+    :param batch_size: bound of the steps in a group, padding included, for groups of more than one trajectory; None: no bound
+    :return: indices of the trajectories in each group, longest first
+    """
+    groups: list[list[int]] = []
+    longest = 0
+    for i in map(int, np.argsort(-lengths, kind="stable")):
+        fits = batch_size is None or (len(groups[-1]) + 1) * longest <= batch_size if groups else False
+        if not fits or 2 * lengths[i] < longest:
+            groups.append([])
+            longest = int(lengths[i])
+        groups[-1].append(i)
+    return groups
+
+
+def padded(lengths: np.ndarray, room: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Where the steps of trajectories, one after the other, go in a rectangle with a row for each trajectory, and back.
+
+    :param lengths: number of steps of each trajectory, int ``[n]``, each at least 1
+    :param room: how much longer than the longest trajectory the rows are
+    :return: for each place of the rectangle the step that stands there, int ``[n, max + room]``, which in padding is the
+        first of all; and where in the flat rectangle each step is, int ``[lengths.sum()]``
+    """
+    places = np.arange(lengths.max() + room)
+    real = places < lengths[:, None]
+    starts = np.cumsum(lengths) - lengths
+    return np.where(real, starts[:, None] + places, 0), np.flatnonzero(real)
+
+
+def _take(observations: Any, rows: th.Tensor) -> Any:
+    """Rows of observations, a tensor or one for each key."""
+    if isinstance(observations, dict):
+        return {key: each[rows] for key, each in observations.items()}
+    return observations[rows]
+
+
+def _join(observations: Any, more: list[Any]) -> Any:
+    """Observations, and more of them, each a tensor or one for each key."""
+    if isinstance(observations, dict):
+        return {key: th.cat([each, *(one[key].to(each.dtype) for one in more)]) for key, each in observations.items()}
+    return th.cat([observations, *(one.to(observations.dtype) for one in more)])

@@ -1,0 +1,285 @@
+"""Rollouts of whole episodes: SB3's on-policy algorithm, with another rule for when a batch is whole."""
+
+from typing import Any, TypeVar
+from weakref import WeakSet
+
+import numpy as np
+import torch as th
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
+from stable_baselines3.common.vec_env import VecEnv
+
+from sb3_reinforce import guards
+from sb3_reinforce.actors import Actor, agrees, environment_actions, fingerprint, mlp_actor, policy_actor
+from sb3_reinforce.arguments import check_arguments
+from sb3_reinforce.batch import Given, copied
+from sb3_reinforce.buffer import EpisodicRolloutBuffer, truncated_at
+from sb3_reinforce.progress import with_bounded_progress_bar
+from sb3_reinforce.quota import EpisodeQuota
+from sb3_reinforce.vec_env import as_vec_env
+
+SelfEpisodic = TypeVar("SelfEpisodic", bound="EpisodicOnPolicyAlgorithm")
+
+#: Models that are learning. No attribute of theirs, which copies and saved files would inherit.
+_LEARNING: WeakSet["EpisodicOnPolicyAlgorithm"] = WeakSet()
+#: Without a horizon, an episode may last this many steps, or ``total_timesteps`` if that is more.
+_ENDLESS = 100_000
+
+
+class EpisodicOnPolicyAlgorithm(OnPolicyAlgorithm):
+    """An on-policy algorithm whose batches are m whole trajectories of one policy.
+
+    A subclass has the arguments that ``arguments.py`` checks, among them those named here, and ``train()``.
+    """
+
+    rollout_buffer: EpisodicRolloutBuffer
+    n_episodes: int
+    horizon: int | None
+    bootstrap_truncated: bool
+    _first_env = 0  # where several episodes start at once, the environment whose is the first
+    _compared: int | None = None  # fingerprint of the policy when the actors were compared
+    _agrees = False
+    _warned_of_slow_actor = False
+    _warned_of_idle_environments = False
+
+    @staticmethod
+    def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
+        return OnPolicyAlgorithm._wrap_env(as_vec_env(env, verbose, monitor_wrapper), verbose, monitor_wrapper)
+
+    def _setup_learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        reset_num_timesteps: bool = True,
+        tb_log_name: str = "run",
+        progress_bar: bool = False,
+    ) -> tuple[int, BaseCallback]:
+        check_arguments(vars(self))
+        guards.check_buffer_class(self.rollout_buffer_class)
+        self._compared = None
+        if self._last_episode_starts is not None and not np.all(self._last_episode_starts):
+            self._last_obs = None  # so that SB3 resets the environments
+        total_timesteps, callback = super()._setup_learn(
+            total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
+        )
+        assert self.env is not None
+        guards.check_own_environment(callback, self.env)
+        guards.check_observation(self._last_obs, self.observation_space, self.n_envs)
+        self.rollout_buffer.reset()
+        self.rollout_buffer.check_next_observation(self._last_obs)  # type: ignore[arg-type]
+        if self.n_envs > self.n_episodes and not self._warned_of_idle_environments:
+            self._warned_of_idle_environments = True
+            guards.warn(
+                f"`n_envs` is {self.n_envs}, but `n_episodes` only {self.n_episodes}: the steps of environments that have no "
+                "trajectory of the batch to run are not used. Choose `n_episodes` of two to four times the number of "
+                "environments, or fewer environments."
+            )
+        return total_timesteps, callback
+
+    def _make_actor(self) -> Actor:
+        """Rebuilt each rollout, in case a parameter, a module or a hook was replaced, and then compared with the policy."""
+        fast = self._fast_actor()
+        if fast is None:
+            return self._policy_actor()
+        if self._compared != fingerprint(self.policy):
+            self._compared, self._agrees = fingerprint(self.policy), self._agree(fast)
+        if self._agrees:
+            return fast
+        if not self._warned_of_slow_actor:
+            self._warned_of_slow_actor = True
+            guards.warn("The policy does not just do what its layers say; rollouts ask the policy itself, which is slower.")
+        return self._policy_actor()
+
+    def _fast_actor(self) -> Any:
+        """An actor in numpy, or None where the policy allows none."""
+        return mlp_actor(self.policy)
+
+    def _policy_actor(self) -> Actor:
+        """The policy itself as an actor."""
+        return policy_actor(self.policy)
+
+    def _agree(self, fast: Any) -> bool:
+        """Whether the fast actor has the policy's distribution."""
+        return agrees(fast, self.policy)
+
+    def _given(self, env: VecEnv) -> Given:
+        """What the policy is given at a step besides observations, by the name of its argument: here, nothing."""
+        return {}
+
+    def collect_rollouts(
+        self,
+        env: VecEnv,
+        callback: BaseCallback,
+        rollout_buffer: RolloutBuffer,
+        n_rollout_steps: int,
+    ) -> bool:
+        """Collect m whole trajectories of the current policy, the first m that start.
+
+        Environments that wait for the last trajectory to end are still stepped, and these steps count in
+        ``num_timesteps``: ``rollout/unused_steps_fraction`` says how many. Steps that only reset an environment do not.
+
+        :param env: The training environment
+        :param callback: Callback that will be called at each step (and at the beginning and end of the rollout)
+        :param rollout_buffer: Buffer to fill with the trajectories
+        :param n_rollout_steps: Not used; the number of trajectories ends a rollout
+        :return: True if all m trajectories were collected, False if the callback ended collection before
+        :raises ValueError: if an environment returns NaN or infinity, or what is no observation, or does not end an episode
+        """
+        assert isinstance(rollout_buffer, EpisodicRolloutBuffer)
+        # Switch to eval mode (this affects batch norm / dropout)
+        self.policy.set_training_mode(False)
+        # The learning rate is that of the batch's beginning: at its end, a linear schedule would leave 0 for the last batch.
+        self._current_progress_remaining = 1 - min(self.num_timesteps / self._total_timesteps, 1)
+        if not np.all(self._last_episode_starts):
+            self._last_obs = env.reset()  # type: ignore[assignment]
+        episode_starts = np.ones(env.num_envs, dtype=bool)
+        # Until this rollout is whole: whatever interrupts it leaves episodes unfinished, and the next one must reset.
+        self._last_episode_starts = ~episode_starts
+
+        rollout_buffer.reset()
+        rollout_buffer.gamma = self.gamma  # which may have been set since the buffer was made
+        n_steps, n_taken = 0, 0
+        if self.use_sde:
+            self._reset_noise(env.num_envs)
+        callback.on_rollout_start()
+
+        # After the callback, which may change the policy or an argument.
+        check_arguments(vars(self))
+        act = self._make_actor()
+        bounded = environment_actions(self.policy)
+        longest = self.horizon or max(self._total_timesteps, _ENDLESS)
+        quota = EpisodeQuota(self.n_episodes, env.num_envs, longest, self._first_env % env.num_envs)
+        # Where the next step only resets an environment, it is none of any trajectory. Written to in place, so looked up once.
+        resetting = getattr(env, "resetting", np.zeros(env.num_envs, dtype=bool))
+        infos_of_batch: dict[int, dict[str, Any]] = {}  # by the number of the episode
+        values, log_probs, obs_tensor = map(guards.NotComputed, ("values", "log_probs", "obs_tensor"))
+
+        while quota.n_recording > 0:
+            if self.use_sde and self.sde_sample_freq > 0 and n_steps % self.sde_sample_freq == 0:
+                self._reset_noise(env.num_envs)
+
+            given = self._given(env)
+            try:
+                actions = act(self._last_obs, episode_starts, **given)  # type: ignore[arg-type]
+            except Exception:
+                guards.check_observation(self._last_obs, self.observation_space, env.num_envs)
+                rollout_buffer.check_next_observation(self._last_obs)  # type: ignore[arg-type]
+                raise
+            # Copies, since an environment may write into what it has returned and into what it is given.
+            obs, taken = copied(self._last_obs), actions.copy()  # type: ignore[arg-type]
+            clipped_actions = bounded(actions)
+            acted = ~resetting
+            new_obs, rewards, dones, infos = env.step(clipped_actions)
+            n_acted = int(np.count_nonzero(acted))
+            n_taken += n_acted
+            self.num_timesteps += n_acted
+
+            # Give access to local variables
+            callback.update_locals(locals())
+            if not callback.on_step():
+                return False
+            if n_steps == 0:
+                guards.check_step(new_obs, rewards, dones, self.observation_space, env.num_envs)
+            n_steps += 1
+
+            rollout_buffer.add(obs, taken, rewards, episode_starts, None, None, quota.recording & acted, **given)
+            self._last_obs = new_obs  # type: ignore[assignment]
+            episode_starts = np.array(dones, dtype=bool)
+
+            if np.count_nonzero(episode_starts) or n_steps == quota.deadline:
+                ended = quota.recording & episode_starts
+                infos_of_batch |= {int(quota.numbers[i]): dict(infos[i]) for i in np.flatnonzero(ended)}
+                quota.start(episode_starts, n_steps)
+                cut = quota.cut(n_steps, resetting)
+                if self.horizon is None and cut.any():
+                    raise ValueError(
+                        f"An episode of environment {cut.argmax()} did not end within {quota.max_length} steps. REINFORCE "
+                        "needs whole episodes: pass `horizon=` or wrap the environment in `gymnasium.wrappers.TimeLimit`."
+                    )
+                if self.bootstrap_truncated:
+                    rollout_buffer.add_last_observations(truncated_at(ended, cut, infos, new_obs), acted)  # type: ignore[arg-type]
+                if quota.n_recording == 0 and quota.n_owed > 0:
+                    # All were cut at the horizon: a VecEnv starts new episodes only by a reset of all environments.
+                    self._last_obs = env.reset()  # type: ignore[assignment]
+                    episode_starts = np.ones(env.num_envs, dtype=bool)
+                    quota.start(episode_starts, n_steps)
+
+        rollout_buffer.compute_returns_and_advantage()
+        if len(rollout_buffer.lengths) != quota.n_episodes:
+            raise RuntimeError(
+                f"The rollout is of {len(rollout_buffer.lengths)} trajectories, but {quota.n_episodes} were wanted."
+            )
+        self._last_episode_starts = episode_starts  # not if an observation was not finite: begin anew then
+        self._first_env = (self._first_env + quota.n_episodes) % env.num_envs
+        # In order of start: in order of ending, the last ones would be the long ones.
+        started = [infos_of_batch[number] for number in sorted(infos_of_batch)]
+        self._update_info_buffer(started, np.ones(len(started), dtype=bool))
+        n_used = rollout_buffer.lengths.sum()
+        self.logger.record("rollout/unused_steps_fraction", 1 - n_used / n_taken)
+        self.logger.record("rollout/buffer_mb", rollout_buffer.nbytes / 1e6)
+
+        callback.update_locals(locals())
+        callback.on_rollout_end()
+        return True
+
+    def _reset_noise(self, n_envs: int) -> None:
+        with th.no_grad():  # no gradient flows through the noise, and a graph would stay with the policy
+            self.policy.reset_noise(n_envs)
+
+    def _init_callback(self, callback: MaybeCallback, progress_bar: bool = False) -> BaseCallback:
+        return super()._init_callback(with_bounded_progress_bar(callback) if progress_bar else callback)
+
+    def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
+        """Left as ``collect_rollouts`` has set it, when the batch began."""
+
+    def learn(
+        self: SelfEpisodic,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 1,
+        tb_log_name: str = "EpisodicOnPolicyAlgorithm",
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> SelfEpisodic:
+        """Learn for at least ``total_timesteps``: the batch in flight is always completed and used.
+
+        :param total_timesteps: The total number of samples (env steps) to train on, a lower bound
+        :param callback: callback(s) called at every step with state of the algorithm.
+        :param log_interval: number of batches between logs
+        :param tb_log_name: the name of the run for TensorBoard logging
+        :param reset_num_timesteps: whether or not to reset the current timestep number (used in logging)
+        :param progress_bar: Display a progress bar using tqdm and rich.
+        :return: the trained model
+        :raises RuntimeError: if it is called while it runs, by a callback
+        :raises ValueError: if an argument was set to what the constructor refuses, or an environment returns what it must not
+        """
+        if self in _LEARNING:
+            raise RuntimeError(
+                "`learn()` must not be called while it runs, as by a callback: two rollouts would be mixed. Call it when the "
+                "first has returned, with `reset_num_timesteps=False` to go on."
+            )
+        _LEARNING.add(self)
+        try:
+            return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+        finally:
+            _LEARNING.discard(self)
+
+    def predict(
+        self,
+        observation: np.ndarray | dict[str, np.ndarray],
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+        **given: Any,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+        """As in SB3, and an action of a discrete space whose ``start`` is not 0 is one of that space.
+
+        :param given: what else the policy is given, by the name of its argument
+        :raises ValueError: if ``observation`` is a tensor, a list or a tuple
+        """
+        guards.check_prediction(observation)
+        actions, state = self.policy.predict(observation, state, episode_start, deterministic, **given)
+        start = getattr(self.action_space, "start", 0)
+        return (np.asarray(actions + start) if np.any(start) else actions), state

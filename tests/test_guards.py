@@ -1,0 +1,250 @@
+"""What users get wrong is refused with words that name it, before anything is learned."""
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch as th
+from envs import ScriptedEnv, SpacesEnv, scripted, vectorized
+from gymnasium import spaces
+from stable_baselines3 import A2C, DQN, PPO
+from stable_baselines3.common.callbacks import (
+    BaseCallback,
+    CallbackList,
+    EvalCallback,
+    EveryNTimesteps,
+    StopTrainingOnNoModelImprovement,
+)
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import VecEnvWrapper, VecMonitor, VecNormalize
+
+from sb3_reinforce import REINFORCE
+
+BOX = spaces.Box(-1, 1, (2,), np.float32)
+DICT = spaces.Dict(position=BOX, speed=BOX)
+
+
+def make_model(env: Any, **kwargs: Any) -> REINFORCE:
+    policy = "MultiInputPolicy" if isinstance(env.observation_space, spaces.Dict) else "MlpPolicy"
+    return REINFORCE(policy, env, **{"n_episodes": 2, "seed": 0, **kwargs})
+
+
+class Returns(VecEnvWrapper):
+    """Returns what a function makes of what it should.
+
+    :param change: from (observations, rewards, dones) to what to return instead
+    :param at_reset: whether the observations of ``reset`` are changed as well
+    """
+
+    def __init__(self, venv: Any, change: Callable[..., Any], at_reset: bool):
+        super().__init__(venv)
+        self.change, self.at_reset = change, at_reset
+
+    def reset(self) -> Any:
+        obs = self.venv.reset()
+        return self.change(obs, None, None)[0] if self.at_reset else obs
+
+    def step_wait(self) -> Any:
+        *returned, infos = self.venv.step_wait()
+        return *self.change(*returned), infos
+
+
+FIRST = np.ones((2, 3), np.float32)
+WRONG: dict[str, tuple[Callable[..., Any], bool, str]] = {
+    "tensor": (
+        lambda o, r, d: (th.as_tensor(o), r, d),
+        True,
+        r"observations must be a numpy array .*cpu\(\).numpy\(\).*Tensor",
+    ),
+    "tensor later": (lambda o, r, d: (th.as_tensor(o), r, d), False, r"observations must be a numpy array .*Tensor"),
+    "list": (lambda o, r, d: (o.tolist(), r, d), True, "observations must be a numpy array .*list"),
+    "obs and info": (lambda o, r, d: ((o, {}), r, d), True, r"are a tuple.*`\(observations, infos\)`"),
+    "shape": (lambda o, r, d: (o[:, :2], r, d), True, r"observations must be a numpy array .*of shape \(2, 3\).*\(2, 2\)"),
+    "dones of a column": (lambda o, r, d: (o, r, d[:, None]), False, r"dones must .*\(2,\), but it is \(2, 1\)"),
+    "rewards of a column": (lambda o, r, d: (o, r[:, None], d), False, r"rewards must .*\(2,\), but it is \(2, 1\)"),
+    "one reward": (lambda o, r, d: (o, r.sum(), d), False, r"rewards must .*\(2,\), but it is \(\)"),
+}
+
+
+@pytest.mark.parametrize(("change", "at_reset", "match"), WRONG.values(), ids=WRONG)
+def test_what_an_environment_must_not_return_is_named(change: Callable[..., Any], at_reset: bool, match: str) -> None:
+    """At the first observation or step: what it is, what it should be, and how to make it that."""
+    model = make_model(Returns(scripted([3], [4]), change, at_reset))
+    with pytest.raises(ValueError, match=match):
+        model.learn(1)
+    assert model._n_updates == 0
+
+
+WRONG_DICTS: dict[str, tuple[Callable[..., Any], str]] = {
+    "no dict": (lambda o: o["speed"], "must be a dict of arrays.*ndarray"),
+    "key missing": (lambda o: {"speed": o["speed"]}, r"must have the key 'position', but it is \['speed'\]"),
+    "tensor": (lambda o: {**o, "speed": th.as_tensor(o["speed"])}, "'speed' must be a numpy array .*Tensor"),
+}
+
+
+@pytest.mark.parametrize(("change", "match"), WRONG_DICTS.values(), ids=WRONG_DICTS)
+def test_dict_observations_are_named_by_their_keys(change: Callable[..., Any], match: str) -> None:
+    env = vectorized(SpacesEnv(DICT, spaces.Discrete(2)))
+    with pytest.raises(ValueError, match=match):
+        make_model(Returns(env, lambda o, r, d: (change(o), r, d), True)).learn(1)
+
+
+# --- files of other algorithms -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("algorithm", [A2C, PPO])
+def test_what_another_algorithm_has_saved_is_loaded_with_the_arguments_that_are_named(algorithm: Any) -> None:
+    file = io.BytesIO()
+    algorithm("MlpPolicy", scripted([3]), n_steps=8, device="cpu", **({"batch_size": 8} if algorithm is PPO else {})).save(
+        file
+    )
+    file.seek(0)
+    model = None
+    with pytest.raises(ValueError, match=r"`rollout_buffer_class` must be None.*pass `rollout_buffer_class=None` to `load`"):
+        model = REINFORCE.load(file, env=scripted([3])).learn(1)
+    assert model is None
+    file.seek(0)
+    arguments = {"learning_rate": 1e-3, "max_grad_norm": None, "n_epochs": 1, "batch_size": None, "normalize_advantage": False}
+    model = REINFORCE.load(file, env=scripted([3]), rollout_buffer_class=None, n_episodes=2, **arguments)
+    assert model.learn(1)._n_updates == 1
+
+
+# --- policies ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "other"),
+    [
+        ("sb3_contrib.common.maskable.policies", "MaskableActorCriticPolicy", "MaskablePPO"),
+        ("sb3_contrib.common.recurrent.policies", "RecurrentActorCriticPolicy", "RecurrentPPO"),
+    ],
+)
+def test_policies_that_need_masks_or_states_are_refused(module: str, name: str, other: str) -> None:
+    """By name, and what takes them; subclasses too. Where sb3-contrib is missing, by a class of that name."""
+    contrib = pytest.importorskip(module)
+    policy = type("Own", (getattr(contrib, name),), {})
+    with pytest.raises(ValueError, match=f"`policy` must not be a {name}, but it is Own: .*{other}"):
+        REINFORCE(policy, scripted([3]))
+
+
+def test_a_policy_of_another_family_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"`policy` must be a name or a subclass of ActorCriticPolicy.*DQNPolicy"):
+        REINFORCE(DQN.policy_aliases["MlpPolicy"], scripted([3]))
+
+
+# --- evaluation on the training environment ------------------------------------------------------------------------------
+
+EVALUATIONS: dict[str, Callable[[Any], BaseCallback | list[BaseCallback]]] = {
+    "itself": lambda env: EvalCallback(env),
+    "a list": lambda env: [EvalCallback(env)],
+    "in lists": lambda env: CallbackList([CallbackList([EvalCallback(env)])]),
+    "every so often": lambda env: EveryNTimesteps(5, EvalCallback(env)),
+    "after another": lambda env: EvalCallback(scripted([3]), callback_after_eval=EvalCallback(env)),
+    "normalized": lambda env: EvalCallback(VecNormalize(env)),
+    "monitored": lambda env: EvalCallback(VecMonitor(env)),
+    "below its wrapper": lambda env: EvalCallback(env.venv),
+    "the gym environment": lambda env: EvalCallback(env.unwrapped.envs[0]),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Training and eval env are not of the same type")
+@pytest.mark.parametrize("make", EVALUATIONS.values(), ids=EVALUATIONS)
+def test_evaluation_on_the_training_environment_is_refused(make: Callable[[Any], Any]) -> None:
+    """However deep it is hidden; before a step is taken."""
+    env = VecMonitor(scripted([3]))
+    model = make_model(env)
+    with pytest.raises(ValueError, match="`eval_env` of EvalCallback must not be the training environment"):
+        model.learn(50, make(env))
+    assert model.num_timesteps == 0
+
+
+def test_evaluation_elsewhere_is_not_refused() -> None:
+    """With callbacks that have callbacks, and parents that have them."""
+    callback = EvalCallback(
+        VecMonitor(scripted([3])),
+        eval_freq=2,
+        n_eval_episodes=1,
+        callback_after_eval=StopTrainingOnNoModelImprovement(100),
+        verbose=0,
+    )
+    assert make_model(VecMonitor(scripted([3]))).learn(12, [callback, EveryNTimesteps(3, callback)]).num_timesteps >= 12
+
+
+# --- predict -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("observation", "match"),
+    [
+        (th.ones(3), r"`observation` must be a numpy array.*`\.cpu\(\)\.numpy\(\)`"),
+        ([1.0, 2.0, 3.0], r"`observation` must be a numpy array.*`np.array\(observation\)`"),
+        ((np.ones(3), {}), "mistake.*Gym API|tuple"),
+    ],
+    ids=["tensor", "list", "obs and info"],
+)
+def test_predict_says_what_it_takes(observation: Any, match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        make_model(scripted([3])).predict(observation)
+
+
+def test_predict_names_what_is_wrong_in_a_dict() -> None:
+    model = make_model(vectorized(SpacesEnv(DICT, spaces.Discrete(2))))
+    with pytest.raises(ValueError, match=r"`observation` must be a numpy array.*`\.cpu\(\)\.numpy\(\)`"):
+        model.predict({"position": np.zeros(2, np.float32), "speed": th.zeros(2)})
+
+
+# --- what there is not ---------------------------------------------------------------------------------------------------
+
+USES: dict[str, Callable[[Any], Any]] = {
+    "attribute": lambda x: x.shape,
+    "method": lambda x: x.cpu().numpy(),
+    "item": lambda x: x[0],
+    "array": np.asarray,
+    "tensor": th.as_tensor,
+    "float": float,
+    "sum": lambda x: 1.0 + x,
+    "product": lambda x: np.ones(2) * x,
+    "comparison": lambda x: x > 0,
+    "iteration": list,
+    "length": len,
+    "truth": bool,
+}
+
+
+@pytest.mark.parametrize("use", USES.values(), ids=USES)
+@pytest.mark.parametrize("name", ["values", "log_probs", "obs_tensor"])
+def test_what_a_rollout_does_not_compute_says_so(use: Callable[[Any], Any], name: str) -> None:
+    """However a callback uses it: an ``AttributeError`` that says whom to ask."""
+    local: dict[str, Any] = {}
+    make_model(scripted([3])).learn(1, callback=lambda locals_, _: local.update(locals_) or True)
+    with pytest.raises(AttributeError, match=f"REINFORCE computes no `{name}` during a rollout.*policy"):
+        use(local[name])
+
+
+@pytest.mark.parametrize("name", ["advantages", "values", "log_probs"])
+def test_what_the_buffer_does_not_hold_says_so(name: str) -> None:
+    buffer = make_model(scripted([3])).learn(1).rollout_buffer
+    with pytest.raises(AttributeError, match=f"has no `{name}`.*add to `rewards`"):
+        getattr(buffer, name)
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        buffer.nonsense  # noqa: B018
+
+
+def test_what_would_have_no_effect_is_read_only() -> None:
+    """``returns`` and ``step_rewards`` are made of ``rewards``, which have their effect."""
+    buffer = make_model(scripted([3])).learn(1).rollout_buffer
+    with pytest.raises((ValueError, AttributeError), match=r"read-only|add to"):
+        buffer.returns += 1
+    with pytest.raises((ValueError, AttributeError), match=r"read-only|no setter|can't set"):
+        buffer.step_rewards += 1
+    before = buffer.returns
+    buffer.rewards += 1
+    assert (buffer.returns > before).all()
+
+
+def test_the_scripted_environment_is_fine() -> None:
+    """None of these guards stands in the way of what is right."""
+    model = make_model(make_vec_env(lambda: ScriptedEnv([3]), n_envs=2))
+    assert model.learn(20)._n_updates > 1
