@@ -1,8 +1,8 @@
 """The estimators against the exact gradient: expectations over every trajectory of a small MDP, without sampling."""
 
 import itertools
+import math
 
-import numpy as np
 import pytest
 import torch as th
 from oracle import (
@@ -90,15 +90,12 @@ def test_the_optimal_baseline_of_three_trajectories_is_unbiased():
     assert th.allclose(expected_estimate(model, horizon=2), exact_gradient(model, horizon=2), atol=ROUNDING, rtol=0)
 
 
-TO_GO = {"gamma": 1.0, "return_type": "reward_to_go"}
-
-
 def expected_square(model, horizon):
     """E|ĝ|², which is the variance but for a number that all unbiased estimates share."""
     every = trajectories(horizon)
     probabilities = {trajectory: probability(model, trajectory).item() for trajectory in every}
     return sum(
-        n_orders * np.prod([probabilities[trajectory] for trajectory in batch]) * estimate(model, batch).square().sum().item()
+        n_orders * math.prod(probabilities[trajectory] for trajectory in batch) * estimate(model, batch).square().sum().item()
         for n_orders, batch in batches(every, model.n_episodes)
     )
 
@@ -113,6 +110,9 @@ def test_leave_one_out_lowers_the_variance(return_type, monkeypatch):
         for baseline in (None, "leave_one_out")
     )
     assert better < 0.5 * plain
+
+
+TO_GO = {"gamma": 1.0, "return_type": "reward_to_go"}
 
 
 @pytest.mark.parametrize(
