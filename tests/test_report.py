@@ -193,8 +193,9 @@ def test_cautions_name_what_is_not_equal():
 
 
 @pytest.mark.parametrize("algos", [("reinforce",), ("reinforce", "sac", "mine")])
-def test_a_report_of_little(tmp_path, algos):
+def test_a_report_of_little(tmp_path, algos, monkeypatch):
     """One environment and one seed, all given a number of steps: tables and pictures are there, and say how little it is."""
+    monkeypatch.setattr(statistics, "REPETITIONS", 100)
     runs = rows("Own-v0", threshold=np.nan, **{algo: [float(i)] for i, algo in enumerate(algos)}).assign(budget=100)
     runs.to_csv(tmp_path / "results.csv", index=False)
     points = [curve((10, 1, 2), (40, 4, 3), algo=algo, env="Own-v0", seed=0) for algo in algos]

@@ -346,8 +346,8 @@ def test_help_lists_the_commands(arguments: tuple[str, ...], capsys: pytest.Capt
         run(*arguments)
     assert end.value.code == 0
     listed = [line.split()[0] for line in capsys.readouterr().out.partition("commands:\n")[2].splitlines()]
-    assert len(listed) == 10
-    assert {"train", "enjoy", "benchmark", "load_from_hub"} <= {*listed}
+    assert len(listed) == 11
+    assert {"compare", "train", "enjoy", "benchmark", "load_from_hub"} <= {*listed}
 
 
 @pytest.mark.parametrize("missing", ["rl_zoo3", "moviepy"])
@@ -371,7 +371,7 @@ def test_a_faulty_module_of_the_user_is_shown(tmp_path: Path, monkeypatch: pytes
         run("train", *QUICK, "--gym-packages", "faulty", "-f", "logs")
 
 
-@pytest.mark.parametrize("program", ["train", "record_video"])
+@pytest.mark.parametrize("program", ["train", pytest.param("record_video", marks=pytest.mark.slow)])
 def test_custom_envs_makes_rl_zoo_know_us(program: str, logs: Path, tmp_path: Path) -> None:
     """One line in ``custom_envs.py`` is enough for RL Zoo's own programs, whichever of its modules they import first."""
     (tmp_path / "custom_envs.py").write_text("import sb3_reinforce.zoo; sb3_reinforce.zoo.register()\n")

@@ -54,6 +54,9 @@ def main(arguments: list[str]) -> None:
     contestants = {algo: Contestant(algo, conf_files.get(algo), wrappers) for algo in dict.fromkeys(args.algos)}
     try:
         folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"-f: {_text(error)}")
+    try:
         jobs = _plan(args, contestants, folder, parser)
         _work(jobs, args.jobs, folder)
     except OSError as error:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import AutoLocator, EngFormatter, LogLocator, NullFormatter
 
 from sb3_reinforce.zoo import records, statistics
 from sb3_reinforce.zoo.statistics import Estimate, Scores
@@ -224,7 +224,8 @@ def curves_chart(curves: pd.DataFrame, algos: Sequence[str], path: Path) -> None
                 axis.fill_between(grid, curve.low, curve.high, color=colour[algo], alpha=0.15, linewidth=0)
         for axis in (above, below):
             left, right = axis.get_xlim()
-            axis.xaxis.set_major_locator(LogLocator(subs=(1, 3) if right > 50 * left else (1, 2, 5)))
+            many = AutoLocator() if right < 5 * left else LogLocator(subs=(1, 2, 5) if right < 50 * left else (1, 3))
+            axis.xaxis.set_major_locator(many)
     handles = {name: handle for axis in axes.flat for handle, name in zip(*axis.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles, loc="outside upper center", ncols=min(len(handles), 2 * n_columns), frameon=False)
     figure.savefig(path, dpi=130)
@@ -288,8 +289,9 @@ def load(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
     rows["place"] = [
         order.get(f"{algo} on {env_id}", len(order)) for algo, env_id in zip(rows["algo"], rows["env"], strict=True)
     ]
-    rows = rows.sort_values(["place", "seed"], kind="stable").drop(columns="place").reset_index(drop=True)
-    # A run that was interrupted after its curve was written has that twice.
+    rows = rows.sort_values(["place", "seed"], kind="stable").drop(columns="place")
+    # Two commands at a time may have made the same run. One that was interrupted after its curve was written has that twice.
+    rows = rows.drop_duplicates(["algo", "env", "seed"], keep="last").reset_index(drop=True)
     return rows, curves.drop_duplicates(["algo", "env", "seed", "steps"], keep="last"), settings
 
 

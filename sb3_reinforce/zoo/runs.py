@@ -3,6 +3,7 @@
 ``python -m sb3_reinforce.zoo.runs <Task as JSON>``
 """
 
+import importlib
 import json
 import math
 import os
@@ -45,6 +46,7 @@ def main() -> None:
     task = Task(**json.loads(sys.argv[1]))
     # When the first optimizer is made, torch imports its compiler, in a second or two that are no part of learning, and that
     # ARS, which has no optimizer, does not take: so, like every import, before the clock starts.
+    importlib.import_module("torch._dynamo")
 
     from sb3_reinforce.zoo import cli, records
 

@@ -100,7 +100,7 @@ class Sweep:
                 while due or running:
                     while due and len(running) < at_a_time:
                         job = due.pop(0)
-                        if self._result(job.run).is_file():  # of a sweep that ended before it could record it
+                        if self._is_finished(job):  # in a sweep that ended before it could record it
                             self._record(job.run)
                             bar.update()
                         else:
@@ -127,6 +127,10 @@ class Sweep:
 
     def _result(self, run: Run) -> Path:
         return self.folder(run) / "result.json"
+
+    def _is_finished(self, job: Job) -> bool:
+        file = self._result(job.run)
+        return file.is_file() and json.loads(file.read_text())["row"].get("resolved") == job.columns.get("resolved")
 
     def _start(self, job: Job) -> subprocess.Popen[bytes]:
         folder = self.folder(job.run)
