@@ -25,6 +25,7 @@ from sb3_reinforce.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
 from sb3_reinforce.progress import BoundedProgressBarCallback
 from sb3_reinforce.quota import EpisodeQuota
 from sb3_reinforce.ratios import effective_sample_size, likelihood_ratios
+from sb3_reinforce.returns import trajectory_returns
 from sb3_reinforce.weights import Family, targets, weights
 
 SelfREINFORCE = TypeVar("SelfREINFORCE", bound="REINFORCE")
@@ -322,8 +323,9 @@ class REINFORCE(OnPolicyAlgorithm):
             if not callback.on_step():
                 return False
             guards.check_still_in_episode(base, self._left_at)
+            rewards = callback.locals["rewards"]  # which a callback may have replaced
             if n_steps == 0:
-                guards.check_step(new_obs, rewards, dones, self.observation_space, env.num_envs)
+                guards.check_step(new_obs, rewards, dones, infos, self.observation_space, env.num_envs)
             n_steps += 1
 
             rollout_buffer.add(obs, taken, rewards, episode_starts, None, None, quota.recording, **given)
@@ -373,8 +375,10 @@ class REINFORCE(OnPolicyAlgorithm):
     def train(self) -> None:
         """Take a step along the likelihood-ratio gradient, or several; then fit the value network, if it is the baseline.
 
-        :raises ValueError: if the gradient is not finite; no step is taken with it
+        :raises ValueError: if a reward or the gradient is not finite, or an argument was set to what the constructor refuses;
+            no step is taken then
         """
+        check_arguments(vars(self))  # which a callback may have set since the rollout began
         batch, family = self.rollout_buffer.batch(), self._family()
         evaluator = self._evaluator(batch)
         rewards, learned = self._rewards(evaluator), self._learned(evaluator)
@@ -404,7 +408,7 @@ class REINFORCE(OnPolicyAlgorithm):
                 critic.fit(evaluator, expected, surrogate.untouched, self.n_critic_updates, self.vf_coef, self.max_grad_norm)
                 self.logger.record("train/value_loss", critic.mean_squared_error(evaluator, expected))
         cut_graph(self.policy.action_dist)
-        returns = self.rollout_buffer.returns
+        returns = trajectory_returns(batch.rewards, batch.lengths, self.gamma)
         self._average_return = baselines.moving_average(self._average_return, returns)
 
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
