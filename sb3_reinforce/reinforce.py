@@ -17,6 +17,7 @@ from sb3_reinforce.buffer import EpisodicRolloutBuffer
 from sb3_reinforce.evaluation import Evaluator, cut_graph, depends_on_mode
 from sb3_reinforce.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
 from sb3_reinforce.ratios import effective_sample_size, likelihood_ratios
+from sb3_reinforce.returns import trajectory_returns
 from sb3_reinforce.rollouts import EpisodicOnPolicyAlgorithm
 from sb3_reinforce.weights import Family, targets, weights
 
@@ -192,8 +193,10 @@ class REINFORCE(EpisodicOnPolicyAlgorithm):
     def train(self) -> None:
         """Take a step along the likelihood-ratio gradient, or several; then fit the value network, if it is the baseline.
 
-        :raises ValueError: if the gradient is not finite; no step is taken with it
+        :raises ValueError: if a reward or the gradient is not finite, or an argument was set to what the constructor refuses;
+            no step is taken then
         """
+        check_arguments(vars(self))  # which a callback may have set since the rollout began
         batch, family = self.rollout_buffer.batch(), self._family()
         evaluator = self._evaluator(batch)
         rewards, learned = self._rewards(evaluator), self._learned(evaluator)
@@ -223,7 +226,7 @@ class REINFORCE(EpisodicOnPolicyAlgorithm):
                 critic.fit(evaluator, expected, surrogate.untouched, self.n_critic_updates, self.vf_coef, self.max_grad_norm)
                 self.logger.record("train/value_loss", critic.mean_squared_error(evaluator, expected))
         cut_graph(self.policy.action_dist)
-        returns = self.rollout_buffer.returns
+        returns = trajectory_returns(batch.rewards, batch.lengths, self.gamma)
         self._average_return = baselines.moving_average(self._average_return, returns)
 
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
