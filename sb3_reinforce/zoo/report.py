@@ -347,6 +347,8 @@ def _markdown(rows: pd.DataFrame, reached: pd.DataFrame, settings: Mapping[str, 
         or f"No interquartile mean and no probability of improvement: they take {FEWEST_ENVS} environments × {FEWEST_SEEDS} "
         f"seeds and two algorithms, and here are {len(env_ids)} × {n_seeds} and {len(algos)}."
     )
+    if rows["threshold"].isna().any():
+        parts.append("Where an environment names no threshold, the mean of the best algorithm here has the score 1.")
     if profiles:
         parts.append("![Performance profiles](profiles.png)")
     parts += [
