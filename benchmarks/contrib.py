@@ -60,24 +60,25 @@ def untested(algorithm: type[BaseAlgorithm], policy: str, n_envs: int, seed: int
 def speed() -> Iterator[Case]:
     """Defaults of each, but for the number of trajectories: at least two for each environment. LSTMs of 256, or of 64."""
     for n_envs in (1, 8):
-        ours, lstm = {"n_episodes": max(16, 2 * n_envs)}, {"policy_kwargs": {"lstm_hidden_size": 64}}
+        ours: dict[str, Any] = {"n_episodes": max(16, 2 * n_envs)}
+        recurrent, small = partial(untested, RecurrentREINFORCE, "MlpLstmPolicy"), {"policy_kwargs": {"lstm_hidden_size": 64}}
         for name, steps, contender in (
             ("REINFORCE", 30_000, partial(untested, REINFORCE, "MlpPolicy", n_envs, **ours)),
             ("MaskableREINFORCE", 30_000, partial(untested, MaskableREINFORCE, "MlpPolicy", n_envs, **ours)),
             ("MaskablePPO", 2048 * n_envs, partial(untested, MaskablePPO, "MlpPolicy", n_envs)),
-            ("RecurrentREINFORCE", 10_000, partial(untested, RecurrentREINFORCE, "MlpLstmPolicy", n_envs, **ours)),
+            ("RecurrentREINFORCE", 10_000, partial(recurrent, n_envs, **ours)),
             ("RecurrentPPO", 128 * n_envs, partial(untested, RecurrentPPO, "MlpLstmPolicy", n_envs)),
             (
                 "RecurrentREINFORCE, LSTM 64",
                 10_000,
-                partial(untested, RecurrentREINFORCE, "MlpLstmPolicy", n_envs, **ours, **lstm),
+                partial(recurrent, n_envs, **ours, **small),
             ),
-            ("RecurrentPPO, LSTM 64", 128 * n_envs, partial(untested, RecurrentPPO, "MlpLstmPolicy", n_envs, **lstm)),
+            ("RecurrentPPO, LSTM 64", 128 * n_envs, partial(untested, RecurrentPPO, "MlpLstmPolicy", n_envs, **small)),
         ):
             yield name, "CartPole-v1", n_envs, steps, contender
 
 
-#: sb3-contrib's settings in its test_invalid_actions.py; and ours, found on other seeds. Each choice is a one-step episode.
+#: sb3-contrib's settings in its test_invalid_actions.py; and ours, found on other seeds. Each choice is a trajectory.
 TESTED_MASKABLE_PPO: dict[str, Any] = {"gamma": 0.1, "clip_range": 0.4, "n_epochs": 2}
 WIDE: dict[str, Any] = {"policy_kwargs": {"net_arch": [512]}}
 MASKABLE_REINFORCE: dict[str, Any] = {
@@ -119,7 +120,12 @@ RECURRENT_REINFORCE: dict[str, Any] = {
     "normalize_advantage": True,
     "ent_coef": 0.01,
     "learning_rate": lambda progress_remaining: 0.003 * progress_remaining,
-    "policy_kwargs": {"net_arch": {"pi": [64], "vf": [64]}, "lstm_hidden_size": 64, "enable_critic_lstm": False},
+    "policy_kwargs": {
+        "net_arch": {"pi": [64], "vf": [64]},
+        "lstm_hidden_size": 64,
+        "enable_critic_lstm": False,
+        "ortho_init": False,
+    },
 }
 #: sb3-contrib's settings in its test_lstm.py.
 TESTED_RECURRENT_PPO: dict[str, Any] = {

@@ -10,7 +10,8 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
-from runs import evaluate_last_model, latest_run, training_curve
+
+from sb3_reinforce.zoo.runs import evaluate_last_model, latest_run, training_curve
 
 
 def main() -> None:

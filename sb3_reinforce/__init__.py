@@ -1,12 +1,20 @@
-"""REINFORCE for Stable-Baselines3: the likelihood-ratio policy gradient from whole trajectories."""
+"""REINFORCE for Stable-Baselines3: the likelihood-ratio policy gradient from whole trajectories.
 
+The names below are imported from their modules when they are first asked for, so that programs of this package that need
+no torch, such as ``sb3-reinforce --help``, start at once.
+"""
+
+from importlib import import_module
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sb3_reinforce.buffer import EpisodicRolloutBuffer
-from sb3_reinforce.callbacks import AdaptiveEpisodesCallback, GradientStatsCallback
-from sb3_reinforce.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
-from sb3_reinforce.reinforce import REINFORCE
+if TYPE_CHECKING:
+    from sb3_reinforce.buffer import EpisodicRolloutBuffer
+    from sb3_reinforce.callbacks import AdaptiveEpisodesCallback, GradientStatsCallback
+    from sb3_reinforce.contrib import MaskableREINFORCE as MaskableREINFORCE
+    from sb3_reinforce.contrib import RecurrentREINFORCE as RecurrentREINFORCE
+    from sb3_reinforce.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
+    from sb3_reinforce.reinforce import REINFORCE
 
 __version__ = version("sb3_reinforce")
 
@@ -20,11 +28,26 @@ __all__ = [
     "MultiInputPolicy",
 ]
 
+_MODULES = {
+    "REINFORCE": "reinforce",
+    "AdaptiveEpisodesCallback": "callbacks",
+    "CnnPolicy": "policies",
+    "EpisodicRolloutBuffer": "buffer",
+    "GradientStatsCallback": "callbacks",
+    "MlpPolicy": "policies",
+    "MultiInputPolicy": "policies",
+    # Not in __all__: `from sb3_reinforce import *` must not need sb3-contrib.
+    "MaskableREINFORCE": "contrib",
+    "RecurrentREINFORCE": "contrib",
+}
+
 
 def __getattr__(name: str) -> Any:
-    """The algorithms that need sb3-contrib, which nothing else does."""
-    if name in ("MaskableREINFORCE", "RecurrentREINFORCE"):
-        from sb3_reinforce import contrib
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    return globals()[name]
 
-        return getattr(contrib, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

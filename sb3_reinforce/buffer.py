@@ -1,7 +1,7 @@
 """Storage for a batch of whole trajectories."""
 
 from collections.abc import Generator
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch as th
@@ -15,6 +15,22 @@ try:
     import psutil
 except ImportError:  # as in SB3: without it, memory is not checked
     psutil = None  # type: ignore[assignment]
+
+
+class _NotHeld:
+    """Stands for what SB3's rollout buffers hold and this one does not; whoever reads or sets it is told so."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, buffer: object, owner: type) -> NoReturn:
+        raise AttributeError(
+            f"EpisodicRolloutBuffer has no `{self._name}`: REINFORCE computes what it needs in `train()`, from `rewards`. To "
+            "change what is learned, add to `rewards` before."
+        )
+
+    def __set__(self, buffer: object, value: object) -> None:
+        self.__get__(buffer, type(buffer))
 
 
 class EpisodicRolloutBuffer(RolloutBuffer):
@@ -42,6 +58,9 @@ class EpisodicRolloutBuffer(RolloutBuffer):
     """Which steps belong to the batch, bool ``[n_rows, n_envs]``."""
     lengths: np.ndarray
     """Number of steps of each trajectory, int64 ``[m]``."""
+    advantages = _NotHeld()
+    values = _NotHeld()
+    log_probs = _NotHeld()
     last_observations: dict[int, Observations]
     """s_H of trajectories that were cut, by their last step's index in the batch of M steps."""
 
@@ -228,20 +247,16 @@ class EpisodicRolloutBuffer(RolloutBuffer):
     def returns(self, value: np.ndarray) -> None:
         raise AttributeError("`returns` are the sums of `rewards`: add to those, before `train()`.")
 
-    def __getattr__(self, name: str) -> Any:
-        if name in ("advantages", "values", "log_probs"):
-            raise AttributeError(
-                f"EpisodicRolloutBuffer has no `{name}`: REINFORCE computes what it needs in `train()`, from `rewards`. To "
-                "change what is learned, add to `rewards` before."
-            )
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-
     def size(self) -> int:
         """Number of rows that were collected."""
         return self.pos
 
     def batch(self) -> Batch:
-        """The batch as it stands, for an update."""
+        """The batch as it stands, for an update.
+
+        :raises ValueError: if a reward is not finite, as it may have become since the batch was ordered
+        """
+        raise_if_not_finite({"reward": self.rewards[: self.pos]}, 0)
         discrete = isinstance(self.action_space, spaces.Discrete)
         stored = self.observations
         observations = {k: _rows(v) for k, v in stored.items()} if isinstance(stored, dict) else _rows(stored)

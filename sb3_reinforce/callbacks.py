@@ -16,7 +16,8 @@ class GradientStatsCallback(BaseCallback):
 
     - ``gradient/trace_of_covariance``: :math:`\mathrm{tr}\,\Sigma`, total variance of a single :math:`\hat g_i`
     - ``gradient/squared_norm``: :math:`|\nabla U|^2`, estimated without bias, and so negative now and then. Baselines that
-      compare the trajectories of a batch bias it: "leave_one_out" by the factor 1 + 1/(m-1)²
+      compare the trajectories of a batch bias it: "leave_one_out" by the factor 1 + 1/(m-1)². So do normalised advantages,
+      whose scale is the batch's own
     - ``gradient/signal_to_noise``: :math:`|\nabla U|^2 / (\mathrm{tr}\,\Sigma / m)`, that over the variance of the estimate
     - ``gradient/noise_scale``: :math:`\mathrm{tr}\,\Sigma / |\nabla U|^2`, the number of trajectories at which the two are
       equal, from averages of both over batches; infinite while the averaged signal is not positive

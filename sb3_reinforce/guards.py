@@ -80,7 +80,7 @@ def _check_array(obs: Any, space: spaces.Space[Any], n_envs: int, key: str) -> N
     require(obs.shape == shape, f"{rule} of shape {shape}", obs.shape)
 
 
-def check_step(obs: Any, rewards: Any, dones: Any, space: spaces.Space[Any], n_envs: int) -> None:
+def check_step(obs: Any, rewards: Any, dones: Any, infos: Any, space: spaces.Space[Any], n_envs: int) -> None:
     """Refuse what a vectorised environment must not return from a step.
 
     :raises ValueError: naming what it is and what it should be
@@ -88,6 +88,26 @@ def check_step(obs: Any, rewards: Any, dones: Any, space: spaces.Space[Any], n_e
     check_observation(obs, space, n_envs)
     for name, values in (("rewards", rewards), ("dones", dones)):
         require(np.shape(values) == (n_envs,), f"The environment's {name} must have the shape {(n_envs,)}", np.shape(values))
+    require(len(infos) == n_envs, f"The environment's infos must be {n_envs} dicts, one of each environment", infos)
+
+
+def last_reset(env: VecEnv) -> object:
+    """What tells one reset of the environments from another: the list of seeds, which SB3's make anew at each."""
+    return getattr(env.unwrapped, "_seeds", None)
+
+
+def check_still_in_episode(env: VecEnv, reset: object) -> None:
+    """Refuse to go on with episodes that somebody else has ended.
+
+    :param env: what is stepped in the end
+    :param reset: the reset that the rollout knows of
+    :raises RuntimeError: naming who may have done it, and the remedy
+    """
+    if getattr(env, "_seeds", None) is not reset:
+        raise RuntimeError(
+            "The training environment was reset or seeded during a rollout, as by a callback that evaluates on it: two "
+            "episodes would be taken for one. Evaluate on another environment, or at the end of a rollout."
+        )
 
 
 def check_own_environment(callback: BaseCallback, env: VecEnv) -> None:
@@ -140,6 +160,8 @@ def n_observations(policy: BasePolicy, observation: np.ndarray | dict[str, np.nd
 class NotComputed:
     """Stands for what A2C computes in a rollout and REINFORCE does not; whoever uses it is told so."""
 
+    _name = ""  # a copy is asked for attributes before it has any
+
     def __init__(self, name: str):
         self._name = name
 
@@ -151,6 +173,10 @@ class NotComputed:
 
     def __getattr__(self, name: str) -> NoReturn:
         self._refuse()
+
+    @classmethod
+    def __torch_function__(cls, *args: object) -> NoReturn:
+        cls("values`, `log_probs` or `obs_tensor")._refuse()
 
     __getitem__ = __iter__ = __len__ = __array__ = __float__ = __bool__ = _refuse
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __neg__ = _refuse

@@ -17,6 +17,7 @@ from sb3_reinforce.buffer import EpisodicRolloutBuffer
 from sb3_reinforce.evaluation import Evaluator, cut_graph, depends_on_mode
 from sb3_reinforce.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
 from sb3_reinforce.ratios import effective_sample_size, likelihood_ratios
+from sb3_reinforce.returns import trajectory_returns
 from sb3_reinforce.rollouts import EpisodicOnPolicyAlgorithm
 from sb3_reinforce.weights import Family, targets, weights
 
@@ -53,19 +54,21 @@ class REINFORCE(EpisodicOnPolicyAlgorithm):
     :param normalize_advantage: Whether to shift and scale what multiplies ∇log π to mean 0 and deviation 1 over the
         steps of the batch
     :param ent_coef: Entropy coefficient for the loss calculation, at least 0
-    :param max_grad_norm: The maximum norm of the gradient, above 0; None: no clipping
-    :param batch_size: Number of steps per forward and backward pass, to bound memory; None: all at once. The
+    :param max_grad_norm: The maximum norm of the gradient, above 0, of the steps that fit the value network too; None: no
+        clipping
+    :param batch_size: Number of steps per forward and backward pass, to bound memory; None: as many as fit in 64 MiB. The
         gradients are accumulated, so the update is the same
     :param vf_coef: Value function coefficient for the loss calculation, at least 0 (baseline="value" only); 0: no fit of the
         value network. That takes steps of its own, so with an optimizer that scales gradients, as Adam does, the size of
         the coefficient hardly matters
     :param n_critic_updates: Number of gradient steps that fit the value network to each batch, after the policy's
-        step, at least 1 (baseline="value" only). A features extractor that it shares with the policy is left as it is
+        step, at least 1 (baseline="value" only). No parameter that log π depends on is moved
     :param bootstrap_truncated: Whether to add γV(s_H) to the last reward of a trajectory that a time limit or the horizon
         cut, as if it went on (Pardo et al. 2018; baseline="value" and return_type="reward_to_go" only, since V is the
         value of the rest there). Off, returns are what the environment paid
     :param n_epochs: Number of gradient steps on each batch, at least 1. From the second on, returns are weighted with the
-        likelihood ratio P(τ;θ)/P(τ;θ_old), for rewards-to-go with its product up to each reward (Jie & Abbeel 2010)
+        likelihood ratio P(τ;θ)/P(τ;θ_old), for rewards-to-go with its product up to each reward (Jie & Abbeel 2010).
+        Where all returns are equal nothing moves, but for what the value network's own error makes of them
     :param min_effective_share: Share of m, in [0, 1], that the effective sample size of the likelihood ratios must
         reach for another step on the same batch (n_epochs above 1 only)
     :param use_sde: Whether to use generalized State Dependent Exploration (gSDE) instead of action noise exploration
@@ -190,8 +193,10 @@ class REINFORCE(EpisodicOnPolicyAlgorithm):
     def train(self) -> None:
         """Take a step along the likelihood-ratio gradient, or several; then fit the value network, if it is the baseline.
 
-        :raises ValueError: if the gradient is not finite; no step is taken with it
+        :raises ValueError: if a reward or the gradient is not finite, or an argument was set to what the constructor refuses;
+            no step is taken then
         """
+        check_arguments(vars(self))  # which a callback may have set since the rollout began
         batch, family = self.rollout_buffer.batch(), self._family()
         evaluator = self._evaluator(batch)
         rewards, learned = self._rewards(evaluator), self._learned(evaluator)
@@ -221,7 +226,7 @@ class REINFORCE(EpisodicOnPolicyAlgorithm):
                 critic.fit(evaluator, expected, surrogate.untouched, self.n_critic_updates, self.vf_coef, self.max_grad_norm)
                 self.logger.record("train/value_loss", critic.mean_squared_error(evaluator, expected))
         cut_graph(self.policy.action_dist)
-        returns = self.rollout_buffer.returns
+        returns = trajectory_returns(batch.rewards, batch.lengths, self.gamma)
         self._average_return = baselines.moving_average(self._average_return, returns)
 
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")

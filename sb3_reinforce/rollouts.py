@@ -39,6 +39,7 @@ class EpisodicOnPolicyAlgorithm(OnPolicyAlgorithm):
     horizon: int | None
     bootstrap_truncated: bool
     _first_env = 0  # where several episodes start at once, the environment whose is the first
+    _left_at: object = None  # the reset of the environments that this model knows of
     _compared: int | None = None  # fingerprint of the policy when the actors were compared
     _agrees = False
     _warned_of_slow_actor = False
@@ -59,12 +60,13 @@ class EpisodicOnPolicyAlgorithm(OnPolicyAlgorithm):
         check_arguments(vars(self))
         guards.check_buffer_class(self.rollout_buffer_class)
         self._compared = None
-        if self._last_episode_starts is not None and not np.all(self._last_episode_starts):
+        if self.env is not None and not self._stand_as_left(self.env):
             self._last_obs = None  # so that SB3 resets the environments
         total_timesteps, callback = super()._setup_learn(
             total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
         )
         assert self.env is not None
+        self._left_at = guards.last_reset(self.env)
         guards.check_own_environment(callback, self.env)
         guards.check_observation(self._last_obs, self.observation_space, self.n_envs)
         self.rollout_buffer.reset()
@@ -77,6 +79,16 @@ class EpisodicOnPolicyAlgorithm(OnPolicyAlgorithm):
                 "environments, or fewer environments."
             )
         return total_timesteps, callback
+
+    def _stand_as_left(self, env: VecEnv) -> bool:
+        """Whether the environments stand at the first steps of episodes, where the last rollout left them."""
+        return bool(np.all(self._last_episode_starts)) and guards.last_reset(env) is self._left_at
+
+    def _reset_environments(self, env: VecEnv) -> np.ndarray:
+        """Begin new episodes everywhere; returns whether an environment is at the first step of one, bool ``[n_envs]``."""
+        self._last_obs = env.reset()  # type: ignore[assignment]
+        self._left_at = guards.last_reset(env)
+        return np.ones(env.num_envs, dtype=bool)
 
     def _make_actor(self) -> Actor:
         """Rebuilt each rollout, in case a parameter, a module or a hook was replaced, and then compared with the policy."""
@@ -132,12 +144,6 @@ class EpisodicOnPolicyAlgorithm(OnPolicyAlgorithm):
         self.policy.set_training_mode(False)
         # The learning rate is that of the batch's beginning: at its end, a linear schedule would leave 0 for the last batch.
         self._current_progress_remaining = 1 - min(self.num_timesteps / self._total_timesteps, 1)
-        if not np.all(self._last_episode_starts):
-            self._last_obs = env.reset()  # type: ignore[assignment]
-        episode_starts = np.ones(env.num_envs, dtype=bool)
-        # Until this rollout is whole: whatever interrupts it leaves episodes unfinished, and the next one must reset.
-        self._last_episode_starts = ~episode_starts
-
         rollout_buffer.reset()
         rollout_buffer.gamma = self.gamma  # which may have been set since the buffer was made
         n_steps, n_taken = 0, 0
@@ -145,14 +151,20 @@ class EpisodicOnPolicyAlgorithm(OnPolicyAlgorithm):
             self._reset_noise(env.num_envs)
         callback.on_rollout_start()
 
-        # After the callback, which may change the policy or an argument.
+        # After the callback, which may change the policy or an argument, or use the environments.
         check_arguments(vars(self))
+        episode_starts = np.ones(env.num_envs, dtype=bool)
+        if not self._stand_as_left(env):
+            episode_starts = self._reset_environments(env)
+        # Until this rollout is whole: whatever interrupts it leaves episodes unfinished, and the next one must reset.
+        self._last_episode_starts = ~episode_starts
         act = self._make_actor()
         bounded = environment_actions(self.policy)
         longest = self.horizon or max(self._total_timesteps, _ENDLESS)
         quota = EpisodeQuota(self.n_episodes, env.num_envs, longest, self._first_env % env.num_envs)
         # Where the next step only resets an environment, it is none of any trajectory. Written to in place, so looked up once.
         resetting = getattr(env, "resetting", np.zeros(env.num_envs, dtype=bool))
+        base = env.unwrapped
         infos_of_batch: dict[int, dict[str, Any]] = {}  # by the number of the episode
         values, log_probs, obs_tensor = map(guards.NotComputed, ("values", "log_probs", "obs_tensor"))
 
@@ -180,8 +192,10 @@ class EpisodicOnPolicyAlgorithm(OnPolicyAlgorithm):
             callback.update_locals(locals())
             if not callback.on_step():
                 return False
+            guards.check_still_in_episode(base, self._left_at)
+            rewards = callback.locals["rewards"]  # which a callback may have replaced
             if n_steps == 0:
-                guards.check_step(new_obs, rewards, dones, self.observation_space, env.num_envs)
+                guards.check_step(new_obs, rewards, dones, infos, self.observation_space, env.num_envs)
             n_steps += 1
 
             rollout_buffer.add(obs, taken, rewards, episode_starts, None, None, quota.recording & acted, **given)
@@ -202,8 +216,7 @@ class EpisodicOnPolicyAlgorithm(OnPolicyAlgorithm):
                     rollout_buffer.add_last_observations(truncated_at(ended, cut, infos, new_obs), acted)  # type: ignore[arg-type]
                 if quota.n_recording == 0 and quota.n_owed > 0:
                     # All were cut at the horizon: a VecEnv starts new episodes only by a reset of all environments.
-                    self._last_obs = env.reset()  # type: ignore[assignment]
-                    episode_starts = np.ones(env.num_envs, dtype=bool)
+                    episode_starts = self._reset_environments(env)
                     quota.start(episode_starts, n_steps)
 
         rollout_buffer.compute_returns_and_advantage()

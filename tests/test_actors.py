@@ -644,6 +644,17 @@ def test_what_looks_on_sees_each_step_of_a_rollout(watch: Callable[..., Any]) ->
     assert all(later > earlier for earlier, later in itertools.pairwise([0, *in_rollout]))
 
 
+@pytest.mark.parametrize("space", [BOX, FLAT_SPACES["box 2-d float64"]], ids=["float32", "float64"])
+def test_what_is_too_small_to_count_is_no_error(space: spaces.Space[Any]) -> None:
+    """``np.seterr(all="raise")``: products below 1e-38 are 0, in layers, in standard deviations and in observations."""
+    policy = make_policy(space, ACTION_SPACES["box"], log_std_init=-200.0)
+    tiny = np.full((2, *space.shape), 1e-37 if space.dtype == np.float32 else 1e-60, dtype=space.dtype)
+    with np.errstate(all="raise"):
+        actor = mlp_actor(policy)
+        assert actor is not None
+        assert np.isfinite(actor(tiny)).all()
+
+
 def test_modules_may_keep_what_they_make_in_a_rollout() -> None:
     """As with A2C: it is not made in inference mode, whose tensors no gradient flows through."""
     model = REINFORCE("MlpPolicy", "CartPole-v1", n_episodes=1, policy_kwargs={"features_extractor_class": KeepsATensor})

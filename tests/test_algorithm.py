@@ -638,7 +638,7 @@ SET_LATER = [
 
 @pytest.mark.parametrize(("name", "value"), SET_LATER)
 def test_an_attribute_set_later_is_checked(name: str, value: Any) -> None:
-    """When training starts and, where a callback has set it, at the next rollout: before a step is taken."""
+    """When training starts; and where a callback has set it, before the next step or update."""
     env = ScriptedEnv([3])
     model = make_model(env, baseline="leave_one_out")
     setattr(model, name, value)
@@ -653,9 +653,16 @@ def test_an_attribute_set_later_is_checked(name: str, value: Any) -> None:
         def _on_step(self) -> bool:
             raise AssertionError("a step was taken")
 
-    model = make_model(ScriptedEnv([3]), baseline="leave_one_out")
-    with pytest.raises(ValueError, match=f"`{name}` must be .* but it is {value!r}"):
-        model.learn(1, Sets())
+    class SetsLater(BaseCallback):
+        def _on_step(self) -> bool:
+            setattr(self.model, name, value)
+            return True
+
+    for callback in (Sets(), SetsLater()):
+        model = make_model(ScriptedEnv([3]), baseline="leave_one_out")
+        with pytest.raises(ValueError, match=f"`{name}` must be .* but it is {value!r}"):
+            model.learn(1, callback)
+        assert model._n_updates == 0
 
 
 # --- learning ------------------------------------------------------------------------------------------------------------

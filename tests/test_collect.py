@@ -13,8 +13,9 @@ import torch as th
 from envs import BanditEnv, CoinFlipEnv, FaultyEnv, ScriptedEnv, SpacesEnv, scripted, vectorized
 from gymnasium import spaces
 from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
-from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.env_checker import check_env
+from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnvWrapper, VecFrameStack, VecMonitor, VecNormalize
@@ -819,32 +820,100 @@ def test_idle_environments_are_warned_of_once(n_envs: int, n_episodes: int, n_wa
     assert all("`n_envs` is 5, but `n_episodes` only 4" in str(warning.message) for warning in caught)
 
 
+# --- callbacks that use the training environment ----------------------------------------------------------------------------
+
+
+class Evaluates(BaseCallback):
+    """Evaluates on the training environment, at one of its events.
+
+    :param event: which
+    :param how: from the model and the environment to whatever
+    """
+
+    def __init__(self, event: str, how: Callable[[REINFORCE, Any], Any]):
+        super().__init__()
+        self.event, self.how = event, how
+
+    def _on(self, event: str) -> bool:
+        if event == self.event and self.num_timesteps != 0:
+            self.how(self.model, self.training_env)
+        return True
+
+    def _on_rollout_start(self) -> None:
+        self._on("rollout start")
+
+    def _on_step(self) -> bool:
+        return self._on("step")
+
+    def _on_rollout_end(self) -> None:
+        self._on("rollout end")
+
+
+EVALUATIONS: dict[str, Callable[[REINFORCE, Any], Any]] = {
+    "evaluate_policy": lambda model, env: evaluate_policy(model, env, n_eval_episodes=1, warn=False),
+    "reset": lambda model, env: env.reset(),
+    "reset below wrappers": lambda model, env: env.unwrapped.reset(),
+}
+
+
+@pytest.mark.parametrize("how", EVALUATIONS.values(), ids=EVALUATIONS)
+@pytest.mark.parametrize("lengths", [[[3]], [[3], [5]]], ids=["1 env", "2 envs"])
+def test_the_training_environment_must_not_be_reset_in_a_rollout(lengths: list[list[int]], how: Callable[..., Any]) -> None:
+    """Half of one episode and half of another would be a trajectory of neither; nothing is learned, and the model goes on."""
+    model = make_model(VecMonitor(scripted(*lengths)), n_episodes=2)
+    before = parameters(model)
+    with pytest.raises(RuntimeError, match=r"reset or seeded during a rollout.*Evaluate on another environment"):
+        model.learn(1, Evaluates("step", how))
+    np.testing.assert_array_equal(parameters(model), before)
+    assert [length for _, _, length in learned(model).batches[0]] == [each[0] for each in lengths] * (2 // len(lengths))
+
+
+@pytest.mark.parametrize("how", EVALUATIONS.values(), ids=EVALUATIONS)
+@pytest.mark.parametrize("event", ["rollout start", "rollout end", "between"])
+@pytest.mark.parametrize("lengths", [[[3]], [[3], [5]]], ids=["1 env", "2 envs"])
+def test_between_rollouts_the_training_environment_is_begun_anew(
+    lengths: list[list[int]], event: str, how: Callable[..., Any]
+) -> None:
+    """Wherever an evaluation has left it, trajectories begin with first steps: ``Recorder`` checks each."""
+    model = make_model(VecMonitor(scripted(*lengths)), n_episodes=2)
+    recorder = Recorder()
+    for _ in range(3):
+        model.learn(12, [Evaluates(event, how), recorder], reset_num_timesteps=False)
+        if event == "between":
+            how(model, model.get_env())
+    assert len(recorder.batches) > 3
+
+
 # --- callbacks that change what is learned from --------------------------------------------------------------------------
 
 
 class Bonus(BaseCallback):
-    """Adds 10 to each reward, at each step or at the end of the rollout.
+    """Adds 10 to each reward.
 
-    :param at_each_step: which of the two
+    :param how: "in place" at each step, as an array "in their place", or at the "rollout end"
     """
 
-    def __init__(self, at_each_step: bool):
+    def __init__(self, how: str):
         super().__init__()
-        self.at_each_step = at_each_step
+        self.how = how
 
     def _on_step(self) -> bool:
-        if self.at_each_step:
-            self.locals["rewards"] += 10
+        if self.how == "in place":
+            rewards = self.locals["rewards"]
+            rewards += 10
+        if self.how == "in their place":
+            self.locals["rewards"] = self.locals["rewards"] + 10
         return True
 
     def _on_rollout_end(self) -> None:
-        if not self.at_each_step:
+        if self.how == "rollout end":
             self.model.rollout_buffer.rewards += 10
 
 
-@pytest.mark.parametrize("at_each_step", [True, False])
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("how", ["in place", "in their place", "rollout end"])
 @pytest.mark.parametrize("return_type", ["trajectory", "reward_to_go"])
-def test_rewards_that_a_callback_adds_are_learned_from(at_each_step: bool, return_type: str) -> None:
+def test_rewards_that_a_callback_adds_are_learned_from(how: str, nested: bool, return_type: str) -> None:
     """As curiosity does: the same parameters as where the environment itself pays so much more."""
 
     class Pays(ScriptedEnv):
@@ -855,7 +924,7 @@ def test_rewards_that_a_callback_adds_are_learned_from(at_each_step: bool, retur
             return obs, reward + self.bonus, *rest
 
     results = []
-    for bonus, callback in ((10.0, None), (0.0, Bonus(at_each_step))):
+    for bonus, callback in ((10.0, None), (0.0, CallbackList([CallbackList([Bonus(how)])]) if nested else Bonus(how))):
         env = Pays([3, 5])
         env.bonus = bonus
         model = make_model(vectorized(env), n_episodes=2, return_type=return_type, baseline="value", seed=0)
@@ -863,3 +932,39 @@ def test_rewards_that_a_callback_adds_are_learned_from(at_each_step: bool, retur
         results.append((parameters(model), model.rollout_buffer.returns))
     for one, other in zip(*results, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-6)
+
+
+@pytest.mark.parametrize("options", [{}, {"baseline": "value", "normalize_advantage": True}])
+def test_a_bonus_that_is_not_finite_is_named(options: dict[str, Any]) -> None:
+    """By environment and step, as a reward of the environment's own is; nothing is learned from it."""
+
+    class Spoils(BaseCallback):
+        def _on_step(self) -> bool:
+            return True
+
+        def _on_rollout_end(self) -> None:
+            self.model.rollout_buffer.rewards[2, 1] = np.nan
+
+    model = make_model(scripted([3], [4]), n_episodes=2, **options)
+    before = parameters(model)
+    with pytest.raises(ValueError, match="Environment 1: reward at step 2 of the rollout is not finite: nan"):
+        model.learn(1, Spoils())
+    np.testing.assert_array_equal(parameters(model), before)
+
+
+def test_gamma_that_a_callback_sets_is_that_of_all_numbers() -> None:
+    """Of what is learned from, of what is logged, and of the average for later batches."""
+
+    class Sets(BaseCallback):
+        def _on_step(self) -> bool:
+            return True
+
+        def _on_rollout_end(self) -> None:
+            self.model.gamma = 0.5
+
+    model = make_model(scripted([3]), n_episodes=1, gamma=1.0, baseline="moving_average")
+    model.learn(1, Sets(), log_interval=None)
+    rewards = model.rollout_buffer.step_rewards
+    discounted = rewards[0] + rewards[1] / 2 + rewards[2] / 4
+    assert model.logger.name_to_value["train/return_mean"] == pytest.approx(discounted)
+    assert model._average_return == pytest.approx(discounted)

@@ -1,6 +1,8 @@
 """What users get wrong is refused with words that name it, before anything is learned."""
 
+import copy
 import io
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -75,6 +77,19 @@ def test_what_an_environment_must_not_return_is_named(change: Callable[..., Any]
     with pytest.raises(ValueError, match=match):
         model.learn(1)
     assert model._n_updates == 0
+
+
+def test_infos_must_be_of_each_environment() -> None:
+    class Few(VecEnvWrapper):
+        def reset(self) -> Any:
+            return self.venv.reset()
+
+        def step_wait(self) -> Any:
+            *returned, infos = self.venv.step_wait()
+            return *returned, infos[:1]
+
+    with pytest.raises(ValueError, match=r"infos must be 2 dicts.*but it is \[\{"):
+        make_model(Few(scripted([3], [4]))).learn(1)
 
 
 WRONG_DICTS: dict[str, tuple[Callable[..., Any], str]] = {
@@ -203,6 +218,8 @@ USES: dict[str, Callable[[Any], Any]] = {
     "item": lambda x: x[0],
     "array": np.asarray,
     "tensor": th.as_tensor,
+    "function of torch": lambda x: th.mean(x),
+    "stacked": lambda x: th.stack([x, x]),
     "float": float,
     "sum": lambda x: 1.0 + x,
     "product": lambda x: np.ones(2) * x,
@@ -219,8 +236,21 @@ def test_what_a_rollout_does_not_compute_says_so(use: Callable[[Any], Any], name
     """However a callback uses it: an ``AttributeError`` that says whom to ask."""
     local: dict[str, Any] = {}
     make_model(scripted([3])).learn(1, callback=lambda locals_, _: local.update(locals_) or True)
-    with pytest.raises(AttributeError, match=f"REINFORCE computes no `{name}` during a rollout.*policy"):
+    with pytest.raises(AttributeError, match=f"REINFORCE computes no .*`{name}`.* during a rollout.*policy"):
         use(local[name])
+
+
+def test_locals_can_be_copied() -> None:
+    """As by a callback that keeps them for later."""
+
+    def keep(locals_: dict[str, Any], globals_: Any) -> bool:
+        for name in ("values", "log_probs", "obs_tensor"):
+            again = pickle.loads(pickle.dumps(copy.deepcopy(locals_[name])))
+            with pytest.raises(AttributeError, match=f"computes no `{name}`"):
+                again.mean()
+        return True
+
+    assert make_model(scripted([3])).learn(1, callback=keep)._n_updates == 1
 
 
 @pytest.mark.parametrize("name", ["advantages", "values", "log_probs"])
@@ -228,8 +258,9 @@ def test_what_the_buffer_does_not_hold_says_so(name: str) -> None:
     buffer = make_model(scripted([3])).learn(1).rollout_buffer
     with pytest.raises(AttributeError, match=f"has no `{name}`.*add to `rewards`"):
         getattr(buffer, name)
-    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
-        buffer.nonsense  # noqa: B018
+    with pytest.raises(AttributeError, match=f"has no `{name}`.*add to `rewards`"):
+        setattr(buffer, name, np.ones(6))
+    assert not hasattr(buffer, name)
 
 
 def test_what_would_have_no_effect_is_read_only() -> None:

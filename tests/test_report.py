@@ -1,7 +1,6 @@
 """The report says what the rows say, and no more."""
 
 import importlib
-import subprocess
 import sys
 from pathlib import Path
 
@@ -10,18 +9,23 @@ import pytest
 
 pd = pytest.importorskip("pandas")
 pytest.importorskip("rliable")
+pytest.importorskip("rl_zoo3")
+
+from sb3_reinforce.zoo import report, statistics  # noqa: E402
+
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 README = BENCHMARKS.parent / "README.md"
 
 
 @pytest.fixture
-def report(monkeypatch):
+def preset(monkeypatch):
+    """The program that makes the report of the README."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     return importlib.import_module("report")
 
 
-def rows(env="CartPole-v1", **returns_by_algo):
-    """Runs on CartPole-v1, say, which has a threshold of 475 and where random actions reach about 22."""
+def rows(env="CartPole-v1", held=1, threshold=475.0, random_return=25.0, **returns_by_algo):
+    """Runs on CartPole-v1, say, which has a threshold of 475 and where random actions reach about 25."""
     return pd.DataFrame(
         [
             {
@@ -32,8 +36,15 @@ def rows(env="CartPole-v1", **returns_by_algo):
                 "settings": "a",
                 "steps": 50_000,
                 "return_mean": value,
-                "steps_to_threshold": 30_000 if value >= 475 else None,
-                "seconds_to_threshold": 5.0 if value >= 475 else None,
+                "n_episodes": 20,
+                "steps_to_threshold": 30_000 if value >= threshold else np.nan,
+                "seconds_to_threshold": 5.0 if value >= threshold else np.nan,
+                "entry": env,
+                "held": held,
+                "threshold": threshold,
+                "random_return": random_return,
+                "versions": "python=3",
+                "cpu": "one",
             }
             for algo, values in returns_by_algo.items()
             for seed, value in enumerate(values)
@@ -41,56 +52,75 @@ def rows(env="CartPole-v1", **returns_by_algo):
     )
 
 
+def curve(*points, **key):
+    """Points of a learning curve: steps, seconds and return of each."""
+    return pd.DataFrame(points, columns=["steps", "seconds", "return_mean"]).assign(**key)
+
+
 QUOTED = pd.DataFrame(
     {"env": ["CartPole-v1"] * 2, "algo": ["a2c", "trpo"], "return_mean": [1, 2], "return_std": [3, 4], "steps": ["5M", "6M"]}
 )
 
 
-def test_what_was_run_is_never_replaced_by_what_was_quoted(report):
-    table = report.results_table(rows(reinforce=[400, 500], a2c=[300, 300]), QUOTED)
+def test_what_was_run_is_never_replaced_by_what_was_quoted():
+    table = report.results_table(rows(reinforce=[400, 500], a2c=[300, 300]), QUOTED, ["reinforce", "a2c", "trpo"])
     header, _, line = table.splitlines()
     assert header == "| | REINFORCE | A2C | TRPO |"
     assert line == "| CartPole-v1 | **450** (400, 500), 2 × 50k | **300** (300, 300), 2 × 50k | *2 ± 4, 6M* |"
 
 
-def test_the_table_says_where_actions_are_held(report):
+def test_the_table_says_where_actions_are_held():
     """Else the settings that hold them would pass for the environment as it is."""
-    *_, line = report.results_table(rows("MountainCar-v0", reinforce=[-110, -108], a2c=[-120, -120]), QUOTED).splitlines()
-    assert line == "| MountainCar-v0 | **−109** (−110, −108), 2 × 50k, held 16 | **−120** (−120, −120), 2 × 50k |  |"
+    held, not_held = rows(reinforce=[-110, -108], held=16), rows(a2c=[-120, -120])
+    *_, line = report.results_table(pd.concat([held, not_held])).splitlines()
+    assert line == "| CartPole-v1 | **−109** (−110, −108), 2 × 50k, held 16 | **−120** (−120, −120), 2 × 50k |"
 
 
-def test_a_run_that_never_reached_the_threshold_counts_as_slow(report):
+def test_small_returns_are_not_rounded_away():
+    *_, line = report.results_table(rows(reinforce=[0.25, 0.5], a2c=[-0.125])).splitlines()
+    assert line == "| CartPole-v1 | **0.375** (0.250, 0.500), 2 × 50k | **−0.125**, 1 × 50k |"
+
+
+def test_a_run_that_never_reached_the_threshold_counts_as_slow():
     """Else an algorithm would look the faster, the fewer of its runs succeed."""
     table = report.threshold_table(rows(reinforce=[500, 500, 500], a2c=[500, 100, 100]))
     assert "| REINFORCE | 3 of 3 | 5.0 |  | 30,000 |" in table
     assert "| A2C | 1 of 3 | — | | — |" in table
 
 
-def test_scores_are_0_for_random_actions_and_1_at_the_threshold(report):
-    low = report.random_return("CartPole-v1")
-    assert 15 < low < 30
-    returns = {"reinforce": [475] * 3, "a2c": [low] * 3}
-    three = pd.concat([rows(env, **returns) for env in ("CartPole-v1", "MountainCar-v0", "Acrobot-v1")], ignore_index=True)
-    scores = report.scores(three)
-    np.testing.assert_allclose(scores["reinforce"][:, 1], [1, 1, 1])  # in alphabetical order
-    np.testing.assert_allclose(scores["a2c"][:, 1], [0, 0, 0])
+def test_scores_are_0_for_random_actions_and_1_at_the_threshold():
+    three = pd.concat([rows(env, reinforce=[475] * 3, a2c=[25] * 3) for env in "abc"], ignore_index=True)
+    scores = statistics.scores(three, ["reinforce", "a2c"])
+    np.testing.assert_allclose(scores["reinforce"], np.ones((3, 3)))
+    np.testing.assert_allclose(scores["a2c"], np.zeros((3, 3)))
 
 
-def test_an_environment_with_few_seeds_does_not_take_those_of_the_others(report):
-    envs = ("CartPole-v1", "MountainCar-v0", "Acrobot-v1")
-    whole = [rows(env, reinforce=[0] * 4, a2c=[0] * 3) for env in envs]
-    scores = report.scores(pd.concat([*whole, rows("Pendulum-v1", reinforce=[0] * 4, a2c=[0])], ignore_index=True))
+def test_scores_where_the_environment_names_no_threshold():
+    """1 is the best algorithm's mean; 0 is the worst run where random actions are not known; no score where all are alike."""
+    unnamed = rows("a", threshold=np.nan, random_return=0.0, reinforce=[3, 5], a2c=[2, 2])
+    unknown = rows("b", threshold=np.nan, random_return=np.nan, reinforce=[3, 5], a2c=[2, 2])
+    alike = rows("c", threshold=np.nan, random_return=np.nan, reinforce=[1, 1], a2c=[1, 1])
+    worse = rows("d", threshold=np.nan, random_return=9.0, reinforce=[3, 5], a2c=[2, 2])
+    scores = statistics.scores(pd.concat([unnamed, unknown, alike, worse]), ["reinforce", "a2c"])
+    np.testing.assert_allclose(scores["reinforce"], [[0.75, 0.5, 0.5], [1.25, 1.5, 1.5]])
+    np.testing.assert_allclose(scores["a2c"], [[0.5, 0, 0], [0.5, 0, 0]])
+
+
+def test_an_environment_with_few_seeds_does_not_take_those_of_the_others():
+    whole = [rows(env, reinforce=[0] * 4, a2c=[0] * 3) for env in "abc"]
+    mixed = pd.concat([*whole, rows("d", reinforce=[0] * 4, a2c=[0])], ignore_index=True)
+    scores = statistics.scores(mixed, ["reinforce", "a2c"], fewest_envs=3, fewest_seeds=3)
     assert scores["reinforce"].shape == scores["a2c"].shape == (3, 3)
 
 
-def test_one_environment_is_no_aggregate(report):
-    scores = report.scores(rows(reinforce=[475] * 3, a2c=[400] * 3))
+def test_one_environment_is_no_aggregate():
+    scores = statistics.scores(rows(reinforce=[475] * 3, a2c=[400] * 3), ["reinforce", "a2c"], report.FEWEST_ENVS)
     assert scores == {}
     assert report.aggregate_table(scores) == ""
 
 
-def test_aggregates_compare_every_algorithm_with_reinforce(report, monkeypatch):
-    monkeypatch.setattr(report, "REPETITIONS", 100)
+def test_aggregates_compare_every_algorithm_with_the_first(monkeypatch):
+    monkeypatch.setattr(statistics, "REPETITIONS", 100)
     scores = {"reinforce": np.full((4, 2), 1.0), "a2c": np.full((4, 2), 0.5)}
     table = report.aggregate_table(scores)
     assert "| 2 environments × 4 seeds |" in table
@@ -99,53 +129,131 @@ def test_aggregates_compare_every_algorithm_with_reinforce(report, monkeypatch):
     assert "| A2C | 0.50 (0.50 to 0.50) | 1.00 (1.00 to 1.00) |" in table
 
 
-def test_results_of_other_hyperparameters_are_left_out(report, tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "settings", lambda algo, env: {"reinforce": "b", "a2c": "a"}[algo])
+def test_aggregates_by_hand(monkeypatch):
+    """The interquartile mean leaves out a quarter on either side; ties count half; and the same numbers come twice."""
+    monkeypatch.setattr(statistics, "REPETITIONS", 100)
+    scores = {"a": np.array([[0.0], [1.0], [2.0], [9.0]]), "b": np.array([[0.0], [0.0], [2.0], [3.0]])}
+    means, better = statistics.interquartile_means(scores), statistics.improvements(scores)
+    assert means["a"].value == 1.5
+    assert means["b"].value == 1.0
+    # Of 16 pairs, 0, 1, 2 and 9 win 0, 2, 2 and 4 times and tie 2, 0, 1 and 0 times.
+    assert better["b"].value == pytest.approx((8 + 3 / 2) / 16)
+    assert better["b"].low <= better["b"].value <= better["b"].high
+    assert (means, better) == (statistics.interquartile_means(scores), statistics.improvements(scores))
+
+
+def test_where_no_threshold_is_named_the_curves_say_how_soon():
+    """Three quarters of the way from random actions to the best mean, at the first point of a run's curve that is there."""
+    runs = rows("own", threshold=np.nan, random_return=0.0, reinforce=[8, 8], a2c=[1, 1])
+    points = [
+        curve((10, 0.5, 5), (20, 1.0, 6), (30, 1.5, 7), algo="reinforce", env="own", seed=0),
+        curve((10, 0.5, 7), algo="reinforce", env="own", seed=1),
+        curve((10, 0.5, 5.9), algo="a2c", env="own", seed=0),
+    ]
+    reached = report.with_targets(runs, pd.concat(points))
+    assert list(reached["threshold"]) == [6.0] * 4
+    np.testing.assert_array_equal(reached["steps_to_threshold"], [20, 10, np.nan, np.nan])
+    np.testing.assert_array_equal(reached["seconds_to_threshold"], [1.0, 0.5, np.nan, np.nan])
+    assert "| own | REINFORCE | 2 of 2 | 0.8 |  | 15 |" in report.threshold_table(reached)
+    assert runs["threshold"].isna().all()
+    pd.testing.assert_frame_equal(report.with_targets(rows(a=[1]), pd.DataFrame()), rows(a=[1]))
+
+
+def test_mean_curve_is_of_where_all_runs_have_points():
+    curves = [curve((10, 1, 0), (40, 4, 30)), curve((20, 4, 20), (80, 16, 80))]
+    mean = statistics.mean_curve(curves, n_points=2)
+    np.testing.assert_allclose(mean.steps, [20, 40])
+    np.testing.assert_allclose(mean.seconds, [3, 6])
+    np.testing.assert_allclose(mean.mean, [15, 35])
+    assert statistics.mean_curve([curve((10, 1, 0), (20, 4, 3)), curve((20, 4, 20), (80, 16, 80))]) is None
+
+
+def test_cautions_of_a_fair_comparison_are_none():
+    fair = rows(reinforce=[1] * 5, a2c=[2] * 5)
+    assert report.cautions(fair, {}) == []
+
+
+def test_cautions_name_what_is_not_equal():
+    unfair = pd.concat(
+        [
+            rows(reinforce=[1] * 3).assign(steps=10_000),
+            rows(a2c=[1] * 2).assign(entry="default", cpu="another"),
+        ]
+    )
+    wrapper = {"env_wrapper": [{"rl_zoo3.wrappers.FrameSkip": {"skip": 2}}]}
+    assert report.cautions(unfair, {"reinforce on CartPole-v1": wrapper}) == [
+        "CartPole-v1: of 3 runs, A2C has 2: the others have failed, or were not run.",
+        "CartPole-v1: numbers of steps differ (REINFORCE 10k, A2C 50k). `-n` makes them equal.",
+        "CartPole-v1: environment wrappers differ (REINFORCE: FrameSkip({skip: 2}), A2C: none). "
+        "`--same-wrappers` or `--no-wrappers` make them equal.",
+        "CartPole-v1: A2C has no hyperparameters for it, and takes those of `default`.",
+        "Of 3 seeds, intervals say little: 5 or more are better.",
+        "Rows are of 2 machines, so that seconds do not compare.",
+    ]
+
+
+@pytest.mark.parametrize("algos", [("reinforce",), ("reinforce", "sac", "mine")])
+def test_a_report_of_little(tmp_path, algos, monkeypatch):
+    """One environment and one seed, all given a number of steps: tables and pictures are there, and say how little it is."""
+    monkeypatch.setattr(statistics, "REPETITIONS", 100)
+    runs = rows("Own-v0", threshold=np.nan, **{algo: [float(i)] for i, algo in enumerate(algos)}).assign(budget=100)
+    runs.to_csv(tmp_path / "results.csv", index=False)
+    points = [curve((10, 1, 2), (40, 4, 3), algo=algo, env="Own-v0", seed=0) for algo in algos]
+    pd.concat(points).to_csv(tmp_path / "curves.csv", index=False)
+    report.write(tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    assert "Of 1 seed, intervals say little" in text
+    assert f"here are 1 × 1 and {len(algos)}." in text
+    assert (tmp_path / "curves.png").is_file()
+    assert (tmp_path / "profiles.png").is_file() == ("](profiles.png)" in text) == (len(algos) > 1)
+
+
+def test_a_report_of_enough(tmp_path, monkeypatch):
+    """Three environments and three seeds are aggregated; the order is that of the command, not of the rows."""
+    monkeypatch.setattr(statistics, "REPETITIONS", 100)
+    runs = pd.concat([rows(env, a2c=[300, 400, 500], reinforce=[475, 500, 480]) for env in "abc"])
+    runs.to_csv(tmp_path / "results.csv", index=False)
+    curve((10, 1, 2), (40, 4, 3), algo="a2c", env="a", seed=0).to_csv(tmp_path / "curves.csv", index=False)
+    (tmp_path / "settings.json").write_text('{"reinforce on c": {}, "a2c on c": {}, "reinforce on a": {}, "a2c on a": {}}')
+    report.write(tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    assert text.startswith("# REINFORCE, A2C on c, a, b\n")
+    assert "| 3 environments × 3 seeds | interquartile mean | REINFORCE is better with probability, ties half |" in text
+
+
+def test_results_of_other_hyperparameters_are_left_out(preset, tmp_path, monkeypatch):
+    monkeypatch.setattr(preset, "is_current", lambda algo, env, digest: {"reinforce": "b", "a2c": "a"}[algo] == digest)
     newer, older = rows(reinforce=[300]).assign(settings="b"), rows(reinforce=[100, 100], a2c=[200, 200])
     pd.concat([newer, older]).to_csv(tmp_path / "learning.csv", index=False)
-    assert sorted(report.load(tmp_path / "learning.csv")["return_mean"]) == [200, 200, 300]
+    assert sorted(preset.load(tmp_path / "learning.csv")["return_mean"]) == [200, 200, 300]
 
 
-def test_whatever_was_run_was_run_with_the_hyperparameters_that_ship(report):
+def test_nothing_to_report_is_said(preset, tmp_path, monkeypatch, capsys):
+    """Every row was made with a number of steps, say."""
+    for name in ("learning.csv", "learning_curves.csv"):
+        rows(reinforce=[300]).assign(budget=500).to_csv(tmp_path / name, index=False)
+    monkeypatch.setattr(sys, "argv", ["report.py", "--results", str(tmp_path / "learning.csv")])
+    with pytest.raises(SystemExit):
+        preset.main()
+    assert "every row was given a number of steps" in capsys.readouterr().err
+
+
+def test_whatever_was_run_was_run_with_the_hyperparameters_that_ship(preset):
     """Else an entry was changed and its results with the new one are missing."""
-    every = pd.read_csv(BENCHMARKS / "results/learning.csv").query("budget == 0 and algo in @report.LABELS")
-    reported = report.load(BENCHMARKS / "results/learning.csv")
+    every = pd.read_csv(BENCHMARKS / "results/learning.csv").query("budget == 0 and algo in @preset.ALGOS")
+    reported = preset.load(BENCHMARKS / "results/learning.csv")
     assert {*zip(every["algo"], every["env"], strict=True)} == {*zip(reported["algo"], reported["env"], strict=True)}
 
 
-def test_hyperparameters_of_an_older_version_come_before_the_default(report):
-    """RL Zoo has A2C's for Hopper-v4, not for Hopper-v5, where its default would leave observations as they are."""
+def test_all_that_is_reported_has_been_run(preset, tmp_path):
+    """But for what was dropped on the way: ``learning.py`` finds its rows, and would run no other."""
     learning = importlib.import_module("learning")
-    assert learning.entry("a2c", "Hopper-v5")[0] == "Hopper-v4"
-    assert "-params normalize:True" in learning.printable(learning.command("a2c", "Hopper-v5", 0, 0, Path("logs")))
-    assert learning.entry("a2c", "InvertedPendulum-v5")[0] == "default"
-    for algo, env_id in (("a2c", "InvertedPendulum-v5"), ("a2c", "CartPole-v1"), ("reinforce", "Hopper-v5")):
-        assert "-params" not in learning.command(algo, env_id, 0, 0, Path("logs"))
+    learned = BENCHMARKS / "results/learning.csv"
+    due = {job.run for job in learning.jobs(learned)} - learning.Sweep(learned, learned, tmp_path).done()
+    assert due == set()
 
 
-def test_a_run_that_has_its_row_is_not_run_again(report, tmp_path):
-    """So that an interrupted sweep goes on where it stopped."""
-    out, logs = tmp_path / "rows.csv", tmp_path / "logs"
-    sweep = [sys.executable, str(BENCHMARKS / "learning.py"), "--env", "CartPole-v1", "--seeds", "1", "-n", "200"]
-    sweep += ["--jobs", "1", "--out", str(out), "--logs", str(logs)]
-
-    def run():
-        return subprocess.run(sweep, check=True, capture_output=True, text=True).stdout
-
-    assert "1 runs to do, 0 done before" in run()
-    (row,) = importlib.import_module("records").read(out)
-    assert row["command"].startswith("sb3-reinforce train --algo reinforce --env CartPole-v1 --seed 0 ")
-    assert row["n_episodes"] == 20
-    assert 0 < row["return_mean"] <= 500
-    last = pd.read_csv(tmp_path / "rows_curves.csv").iloc[-1]
-    assert last["steps"] == row["steps"] >= 200
-    assert last["seconds"] == row["seconds"]
-
-    assert "0 runs to do, 1 done before" in run()
-    assert len(pd.read_csv(out)) == 1
-
-
-def test_rows_of_other_columns_are_refused(report, tmp_path):
+def test_rows_of_other_columns_are_refused(preset, tmp_path):
     """Else numbers would end up in columns of another name."""
     records = importlib.import_module("records")
     records.append(tmp_path / "a.csv", {"a": 1, "b": 2})
@@ -155,9 +263,9 @@ def test_rows_of_other_columns_are_refused(report, tmp_path):
         records.append(tmp_path / "a.csv", {"a": 5, "c": 6})
 
 
-def test_the_readme_is_up_to_date_with_what_was_learned(report):
-    learned = report.load(BENCHMARKS / "results/learning.csv")
-    assert report.results_table(learned, pd.read_csv(report.QUOTED)) in README.read_text()
+def test_the_readme_is_up_to_date_with_what_was_learned(preset):
+    learned = preset.load(BENCHMARKS / "results/learning.csv")
+    assert report.results_table(learned, pd.read_csv(preset.QUOTED), preset.ALGOS) in README.read_text()
     assert report.threshold_table(learned) in README.read_text()
 
 

@@ -1,4 +1,4 @@
-"""RL Zoo's programs with REINFORCE among their algorithms, nearly all in this process, through ``main``."""
+"""RL Zoo's programs with REINFORCE among their algorithms, nearly all in this process, through ``cli.main``."""
 
 import shutil
 import subprocess
@@ -13,7 +13,9 @@ import pytest
 import torch as th
 from stable_baselines3 import PPO
 
-from sb3_reinforce import REINFORCE, zoo, zoo_search
+import sb3_reinforce
+from sb3_reinforce import REINFORCE, zoo
+from sb3_reinforce.zoo import cli, search
 
 optuna = pytest.importorskip("optuna")
 yaml = pytest.importorskip("yaml")
@@ -23,7 +25,7 @@ from rl_zoo3 import exp_manager, hyperparams_opt, utils  # noqa: E402
 
 FILES = sorted(zoo.hyperparams_file().parent.glob("*.yml"))
 #: For `default` an environment that only RL Zoo knows and no file lists; for `atari` one whose class is Atari's.
-STAND_INS = {"default": "CartPoleNoVel-v1", "atari": "ALE/Pong-v5"}
+STAND_INS = {"default": "MountainCarNoVel-v0", "atari": "ALE/Pong-v5"}
 QUICK = (
     "--env",
     "CartPole-v1",
@@ -45,7 +47,7 @@ def run(*arguments: object) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["sb3-reinforce", *map(str, arguments)])
         patch.setattr(sys, "path", [*sys.path])
-        zoo.main()
+        cli.main()
 
 
 @pytest.fixture(scope="module")
@@ -85,14 +87,46 @@ def test_registration_is_done_once() -> None:
     zoo.register()
     assert exp_manager.ExperimentManager.read_hyperparameters is read
     assert utils.ALGOS["reinforce"] is REINFORCE
-    assert hyperparams_opt.HYPERPARAMS_SAMPLER["reinforce"] is zoo_search.sample
-    assert hyperparams_opt.HYPERPARAMS_CONVERTER["reinforce"] is zoo_search.convert
+    assert hyperparams_opt.HYPERPARAMS_SAMPLER["reinforce"] is search.sample
+    assert hyperparams_opt.HYPERPARAMS_CONVERTER["reinforce"] is search.convert
+
+
+def imported(code: str) -> set[str]:
+    """The packages that are imported after the code was run in a process of its own."""
+    code = f"import sys; {code}; print(*{{name.split('.')[0] for name in sys.modules}})"
+    return {*subprocess.check_output([sys.executable, "-c", code], text=True).split()}
 
 
 def test_package_needs_no_rl_zoo() -> None:
-    """Neither the package nor the module of the command imports RL Zoo or Optuna before it is asked to."""
-    code = "import sys, sb3_reinforce.zoo; print(*{'rl_zoo3', 'optuna', 'huggingface_sb3'} & {*sys.modules})"
-    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == ""
+    """Neither the algorithm nor the module of the command imports RL Zoo or Optuna before it is asked to."""
+    everything = imported("from sb3_reinforce import *; import sb3_reinforce.zoo.cli")
+    assert "torch" in everything
+    assert not {"rl_zoo3", "optuna", "huggingface_sb3"} & everything
+
+
+@pytest.mark.parametrize("module", ["sb3_reinforce", "sb3_reinforce.zoo.cli"])
+def test_a_command_waits_for_no_torch(module: str) -> None:
+    """Help, the version and what is mistyped are answered at once, and torch takes seconds to import."""
+    assert not {"torch", "gymnasium", "numpy"} & imported(f"import {module}")
+
+
+def test_names_of_the_package() -> None:
+    """Each is found, wherever it is asked for, and no other."""
+    names: dict[str, Any] = {}
+    exec("from sb3_reinforce import *", names)
+    public = set(sb3_reinforce.__all__)
+    assert public == names.keys() - {"__builtins__"}
+    assert public | {"__version__"} < {*dir(sb3_reinforce)}
+    assert names["REINFORCE"] is REINFORCE is sb3_reinforce.REINFORCE
+    with pytest.raises(AttributeError, match="module 'sb3_reinforce' has no attribute 'REINFORSE'"):
+        sb3_reinforce.REINFORSE  # noqa: B018
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        run("--version")
+    assert end.value.code == 0
+    assert capsys.readouterr().out == f"sb3_reinforce {sb3_reinforce.__version__}\n"
 
 
 @pytest.mark.filterwarnings("ignore:gSDE shares one noise matrix")
@@ -105,12 +139,13 @@ def test_every_entry_builds_a_model(file: Path, entry: str, tmp_path: Path) -> N
         gym.make(env_id).close()
     except (gym.error.DependencyNotInstalled, gym.error.NamespaceNotFound) as error:
         pytest.skip(str(error))
-    args = Namespace(algo="reinforce")
+    algo = file.stem if file.stem in utils.ALGOS else "reinforce"
+    args = Namespace(algo=algo)
     manager = exp_manager.ExperimentManager(args, args.algo, env_id, str(tmp_path), eval_freq=-1, config=str(file), verbose=0)
     built = manager.setup_experiment()
     assert built is not None
     model, _ = built
-    assert isinstance(model, REINFORCE)
+    assert type(model) is utils.ALGOS[algo]
     model.env.close()
     values = yaml.safe_load(file.read_text())[entry]
     assert model.n_envs == values.get("n_envs", 1)
@@ -203,21 +238,21 @@ def test_search_and_its_trials(tmp_path: Path) -> None:
     """A study of two trials runs to its report, and --trial-id trains with the hyperparameters of one of them."""
     storage = tmp_path / "study.log"
     study = ("--storage", storage, "--study-name", "two")
-    search = ("-optimize", "--n-trials", 2, "--sampler", "random", "--eval-episodes", 1, "--no-optim-plots")
-    run("train", *QUICK, "-f", tmp_path / "search", *study, *search)
+    optimize = ("-optimize", "--n-trials", 2, "--sampler", "random", "--eval-episodes", 1, "--no-optim-plots")
+    run("train", *QUICK, "-f", tmp_path / "search", *study, *optimize)
     assert list((tmp_path / "search/reinforce").glob("report_*.csv"))
     run("train", *QUICK, "-f", tmp_path, *study, "--trial-id", 1)  # RL Zoo overlooks --trial-id 0
     backend = optuna.storages.journal.JournalFileBackend(str(storage))
     trials = optuna.load_study(study_name="two", storage=optuna.storages.JournalStorage(backend)).trials
     assert [trial.state.name for trial in trials] == ["COMPLETE", "COMPLETE"]
-    sampled = zoo_search.convert(trials[1].params)
+    sampled = search.convert(trials[1].params)
     assert {name: config(tmp_path)[name] for name in sampled} == sampled
     assert trained(tmp_path).n_episodes == trials[1].user_attrs["n_episodes"]
 
 
 def test_trial_as_arguments() -> None:
     """What a trial holds in a form that is easy to search becomes arguments; what other arguments rule out is off."""
-    arguments = zoo_search.convert(
+    arguments = search.convert(
         {
             "learning_rate": 0.5,
             "linear_schedule": True,
@@ -249,18 +284,27 @@ def test_trial_as_arguments() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:gSDE shares one noise matrix:UserWarning")
-@pytest.mark.parametrize("env_id", ["CartPole-v1", "Pendulum-v1"])
-def test_all_of_the_search_space_is_allowed(env_id: str) -> None:
-    """REINFORCE accepts whatever is sampled (RL Zoo's study would end at a refusal), and trials convert to it again."""
+@pytest.mark.parametrize(
+    ("algo", "policy", "env_id"),
+    [
+        ("reinforce", "MlpPolicy", "CartPole-v1"),
+        ("reinforce", "MlpPolicy", "Pendulum-v1"),
+        ("reinforce_mask", "MlpPolicy", "CartPole-v1"),
+        ("reinforce_lstm", "MlpLstmPolicy", "Pendulum-v1"),
+    ],
+)
+def test_all_of_the_search_space_is_allowed(algo: str, policy: str, env_id: str) -> None:
+    """The algorithm accepts whatever is sampled (RL Zoo's study would end at a refusal), and trials convert to it again."""
     env = gym.make(env_id)
     n_actions = sum(env.action_space.shape or ())
+    zoo.register()
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for _ in range(40):
         trial = study.ask()
-        sampled = zoo_search.sample(trial, n_actions, 1, {})
-        REINFORCE("MlpPolicy", env, **sampled)
+        sampled = hyperparams_opt.HYPERPARAMS_SAMPLER[algo](trial, n_actions, 1, {})
+        utils.ALGOS[algo](policy, env, **sampled)
         assert ("log_std_init" in sampled["policy_kwargs"]) == (env_id == "Pendulum-v1")
-        converted = zoo_search.convert(study.trials[-1].params)
+        converted = hyperparams_opt.HYPERPARAMS_CONVERTER[algo](study.trials[-1].params)
         rates = {"learning_rate": converted.pop("learning_rate")}
         rate = sampled.pop("learning_rate")
         assert converted == sampled
@@ -302,8 +346,8 @@ def test_help_lists_the_commands(arguments: tuple[str, ...], capsys: pytest.Capt
         run(*arguments)
     assert end.value.code == 0
     listed = [line.split()[0] for line in capsys.readouterr().out.partition("commands:\n")[2].splitlines()]
-    assert len(listed) == 10
-    assert {"train", "enjoy", "benchmark", "load_from_hub"} <= {*listed}
+    assert len(listed) == 11
+    assert {"compare", "train", "enjoy", "benchmark", "load_from_hub"} <= {*listed}
 
 
 @pytest.mark.parametrize("missing", ["rl_zoo3", "moviepy"])
@@ -327,7 +371,7 @@ def test_a_faulty_module_of_the_user_is_shown(tmp_path: Path, monkeypatch: pytes
         run("train", *QUICK, "--gym-packages", "faulty", "-f", "logs")
 
 
-@pytest.mark.parametrize("program", ["train", "record_video"])
+@pytest.mark.parametrize("program", ["train", pytest.param("record_video", marks=pytest.mark.slow)])
 def test_custom_envs_makes_rl_zoo_know_us(program: str, logs: Path, tmp_path: Path) -> None:
     """One line in ``custom_envs.py`` is enough for RL Zoo's own programs, whichever of its modules they import first."""
     (tmp_path / "custom_envs.py").write_text("import sb3_reinforce.zoo; sb3_reinforce.zoo.register()\n")

@@ -38,6 +38,9 @@ class MlpActor:
     """
 
     def __init__(self, encode: Encoder, layers: list[ArrayFunction], sample: Sample):
+        if np.geterr()["under"] != "ignore":  # what is too small to count is 0; elsewhere spare what that would take
+            harmless = np.errstate(under="ignore")
+            encode, layers, sample = harmless(encode), [harmless(layer) for layer in layers], harmless(sample)
         self._encode = encode
         self._layers = layers
         self._sample = sample

@@ -24,15 +24,27 @@ _ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU}
 
 
 def sample(trial: optuna.Trial, n_actions: int, n_envs: int, additional_args: dict[str, Any]) -> dict[str, Any]:
-    """One point of the space, as arguments of ``REINFORCE``.
+    """One point of the space, as arguments of ``REINFORCE``, or of ``MaskableREINFORCE``.
 
     :param trial: where the point is drawn from and recorded
     :param n_actions: number of dimensions of a Box action space, 0 for any other space
     :param n_envs: not used; REINFORCE's batch does not depend on it
     :param additional_args: not used; RL Zoo's settings of off-policy algorithms
     """
-    from rl_zoo3.utils import SimpleLinearSchedule
+    return _arguments(trial, _drawn(trial, n_actions))
 
+
+def sample_with_lstm(trial: optuna.Trial, n_actions: int, n_envs: int, additional_args: dict[str, Any]) -> dict[str, Any]:
+    """One point of the space, as arguments of ``RecurrentREINFORCE``; the parameters are those of ``sample``."""
+    params = _drawn(trial, n_actions)
+    params["lstm_hidden_size"] = trial.suggest_categorical("lstm_hidden_size", [32, 64, 128])
+    params["enable_critic_lstm"] = trial.suggest_categorical("enable_critic_lstm", [False, True])
+    params["ortho_init"] = trial.suggest_categorical("ortho_init", [False, True])
+    return _arguments(trial, params)
+
+
+def _drawn(trial: optuna.Trial, n_actions: int) -> dict[str, Any]:
+    """What a trial records."""
     params: dict[str, Any] = {
         "learning_rate": trial.suggest_float("learning_rate", 1e-4, 5e-2, log=True),
         "linear_schedule": trial.suggest_categorical("linear_schedule", [False, True]),
@@ -55,6 +67,13 @@ def sample(trial: optuna.Trial, n_actions: int, n_envs: int, additional_args: di
     if n_actions > 0:
         params["log_std_init"] = trial.suggest_float("log_std_init", -2.0, 0.5)
         params["use_sde"] = trial.suggest_categorical("use_sde", [False, True])
+    return params
+
+
+def _arguments(trial: optuna.Trial, params: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of the algorithm, of which the trial is told those that are easier to read so."""
+    from rl_zoo3.utils import SimpleLinearSchedule
+
     arguments = convert(params)
     if params["linear_schedule"]:  # RL Zoo has made schedules of strings before it samples
         arguments["learning_rate"] = SimpleLinearSchedule(params["learning_rate"])
@@ -66,7 +85,7 @@ def sample(trial: optuna.Trial, n_actions: int, n_envs: int, additional_args: di
 def convert(sampled_params: dict[str, Any]) -> dict[str, Any]:
     """Arguments of ``REINFORCE``, as a hyperparameter file has them, from the parameters of a trial.
 
-    :param sampled_params: ``trial.params`` of a trial that ``sample`` has drawn
+    :param sampled_params: ``trial.params`` of a trial that ``sample`` or ``sample_with_lstm`` has drawn
     """
     arguments = dict(sampled_params)
     arguments["gamma"] = 1 - arguments.pop("one_minus_gamma")
@@ -84,6 +103,7 @@ def convert(sampled_params: dict[str, Any]) -> dict[str, Any]:
         "net_arch": {"pi": layers, "vf": layers},
         "activation_fn": _ACTIVATIONS[arguments.pop("activation_fn")],
     }
-    if "log_std_init" in arguments:
-        policy_kwargs["log_std_init"] = arguments.pop("log_std_init")
+    for name in ("log_std_init", "lstm_hidden_size", "enable_critic_lstm", "ortho_init"):
+        if name in arguments:
+            policy_kwargs[name] = arguments.pop(name)
     return {**arguments, "policy_kwargs": policy_kwargs}

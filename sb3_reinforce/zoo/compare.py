@@ -1,0 +1,303 @@
+"""``sb3-reinforce compare``: algorithms on environments over seeds, with a report. Runs go through RL Zoo's own pipeline."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import difflib
+import importlib
+import io
+import json
+import os
+import sys
+import tempfile
+import time
+import traceback
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sb3_reinforce.zoo.settings import Contestant, Settings
+    from sb3_reinforce.zoo.sweep import Job
+
+#: Files of a comparison's folder.
+RESULTS, CURVES, SETTINGS, RUNS = "results.csv", "curves.csv", "settings.json", "runs"
+#: Actions drawn at random are played for this many episodes or, after the first, seconds.
+RANDOM_EPISODES, RANDOM_SECONDS = 50, 10.0
+
+
+def main(arguments: list[str]) -> None:
+    """Do what the command line says: all that is missing of a comparison, and its report.
+
+    :raises SystemExit: 2 if nothing can be compared so, 1 if a run has failed, 130 after Ctrl-C
+    """
+    parser = _parser()
+    args = parser.parse_args(arguments)
+    folder = Path(args.log_folder)
+    if args.report_only:
+        if not (folder / RESULTS).is_file():
+            parser.error(f"--report-only: there is no {RESULTS} in {folder}, which -f names")
+        _report(folder)
+        return
+    if not args.env or not args.algos:
+        parser.error("--env and --algos are needed, but with --report-only")
+
+    from sb3_reinforce.zoo.registration import register
+    from sb3_reinforce.zoo.settings import Contestant, Wrappers
+
+    register()
+    _import_environments(args.gym_packages, parser)
+    _check_names(args, parser)
+    conf_files = _conf_files(args, parser)
+    wrappers: Wrappers = "reinforce" if args.same_wrappers else "none" if args.no_wrappers else "own"
+    contestants = {algo: Contestant(algo, conf_files.get(algo), wrappers) for algo in dict.fromkeys(args.algos)}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"-f: {_text(error)}")
+    try:
+        jobs = _plan(args, contestants, folder, parser)
+        _work(jobs, args.jobs, folder)
+    except OSError as error:
+        sys.exit(f"sb3-reinforce compare: {error}. What was finished is in {folder}; with room, the same command goes on.")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sb3-reinforce compare",
+        description="Train algorithms on environments over seeds, through RL Zoo, each run in a process of its own with one "
+        "thread, and report: results.csv, curves.csv, settings.json, report.md, curves.png and profiles.png in one folder. "
+        "The same command goes on where it was interrupted, and tries again what failed; with more seeds, algorithms or "
+        "environments, it runs what is missing.",
+    )
+    parser.add_argument("--env", nargs="+", metavar="ID", help="environments")
+    parser.add_argument(
+        "--algos", nargs="+", metavar="ALGO", help="RL Zoo's names: reinforce a2c ppo ...; the first is compared with"
+    )
+    parser.add_argument("--seeds", type=_at_least_1, default=5, metavar="N", help="seeds 0 to N-1 (default: 5)")
+    parser.add_argument(
+        "-n", "--n-timesteps", type=_at_least_1, default=0, metavar="STEPS",
+        help="steps of the environment in each run; an action that a wrapper holds for k steps counts k "
+        "(default: each algorithm's hyperparameters say how many)",
+    )  # fmt: skip
+    parser.add_argument("--gym-packages", nargs="+", default=[], metavar="MODULE", help="modules that register environments")
+    parser.add_argument(
+        "--jobs", type=_at_least_1, default=os.cpu_count() or 1, metavar="N", help="runs at a time (default: one a processor)"
+    )
+    parser.add_argument("-f", "--log-folder", default="logs/compare", metavar="FOLDER", help="default: logs/compare")
+    parser.add_argument(
+        "-conf", "--conf-file", nargs="+", default=[], metavar="[ALGO:]FILE",
+        help="YAML file of hyperparameters, of one algorithm or of all",
+    )  # fmt: skip
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--same-wrappers",
+        action="store_true",
+        help="every algorithm with the environment wrappers of REINFORCE's hyperparameters",
+    )
+    which.add_argument("--no-wrappers", action="store_true", help="every algorithm on the environment as it is")
+    parser.add_argument("--report-only", action="store_true", help="run nothing; report on all that the folder holds")
+    return parser
+
+
+def _at_least_1(text: str) -> int:
+    try:
+        number = int(float(text)) if float(text).is_integer() else 0
+    except (ValueError, OverflowError):
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"has to be a whole number from 1, not {text}")
+    return number
+
+
+def _import_environments(gym_packages: list[str], parser: argparse.ArgumentParser) -> None:
+    """Import what registers environments. RL Zoo imports ``custom_envs``, too, but keeps its errors to itself."""
+    for module in [*gym_packages, *(["custom_envs"] if Path("custom_envs.py").is_file() else [])]:
+        try:
+            importlib.import_module(module)
+        except Exception as error:
+            if not (isinstance(error, ModuleNotFoundError) and error.name == module):
+                traceback.print_exc()
+            parser.error(f"{module!r} cannot be imported: {_text(error)}")
+
+
+def _check_names(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """End here if an algorithm or environment is unknown."""
+    import gymnasium as gym
+    from rl_zoo3.utils import ALGOS
+
+    for kind, names, known in (("algorithm", args.algos, ALGOS), ("environment", args.env, gym.registry)):
+        for name in names:
+            if name not in known:
+                closest = difflib.get_close_matches(name, known, n=1)
+                hint = f"maybe you meant {closest[0]!r}?" if closest else ""
+                if kind == "algorithm":
+                    hint = hint or f"there are {', '.join(ALGOS)}"
+                else:
+                    hint = hint or "a module that registers it is named with --gym-packages"
+                parser.error(f"there is no {kind} {name!r}, {hint}")
+
+
+def _conf_files(args: argparse.Namespace, parser: argparse.ArgumentParser) -> dict[str, str]:
+    """The file of each algorithm that was given one."""
+    files: dict[str, str] = {}
+    for word in args.conf_file:
+        algo, colon, file = word.partition(":")
+        if colon and algo in args.algos:
+            files[algo] = file
+        elif len(args.conf_file) == 1:
+            files = dict.fromkeys(args.algos, word)
+        else:
+            parser.error(f"--conf-file: of several, each is ALGO:FILE with one of --algos, not {word}")
+    return files
+
+
+def _plan(
+    args: argparse.Namespace, contestants: dict[str, Contestant], folder: Path, parser: argparse.ArgumentParser
+) -> list[Job]:
+    """All runs, algorithms by turns, since the speed of a machine drifts. What cannot run, or would be another comparison
+    than the folder holds, ends here, before hours are spent."""
+    from rl_zoo3.utils import ALGOS
+
+    from sb3_reinforce.zoo import records
+    from sb3_reinforce.zoo.settings import digest, resolved, settings, threshold
+    from sb3_reinforce.zoo.sweep import Job, Run, description
+
+    rows = records.read(folder / RESULTS)
+    if rows and not {*Run._fields, "random_return", "resolved"} <= rows[0].keys():
+        parser.error(f"{folder / RESULTS} is not of a comparison: take another folder with -f")
+    before = {(row["algo"], row["env"]): row["resolved"] for row in rows}
+    random_returns = {row["env"]: row["random_return"] for row in rows}
+    recorded = _read_json(folder / SETTINGS)
+    env_ids = list(dict.fromkeys(args.env))
+    taken, columns, problems = {}, {}, []
+    print("Trying each algorithm on each environment ...", flush=True)
+    for env_id in env_ids:
+        try:
+            if env_id not in random_returns:
+                random_returns[env_id] = random_return(env_id)
+        except Exception as error:  # of the user's environment: any
+            traceback.print_exc()
+            problems.append(f"{env_id} cannot be played: {_text(error)}")
+            continue
+        for label, contestant in contestants.items():
+            key, pair = f"{label} on {env_id}", (label, env_id)
+            try:
+                taken[pair] = settings(contestant, env_id, args.n_timesteps)
+                full = resolved(ALGOS[contestant.algo], taken[pair], args.n_timesteps)
+                if pair not in before:
+                    try_out(contestant, env_id, taken[pair])
+            except Exception as error:
+                if not isinstance(error, ValueError):
+                    traceback.print_exc()
+                problems.append(f"{key}: {_text(error)}")
+                continue
+            if before.get(pair, digest(full)) != digest(full):
+                differing = _differences(recorded.get(key, {}), full)
+                parser.error(f"{folder} holds another comparison, take another folder with -f: {key} was run with {differing}")
+            recorded[key] = full
+            columns[pair] = description(taken[pair], full, threshold(env_id), random_returns[env_id])
+    if problems:
+        parser.error("\n".join(["nothing was run, since", *problems]))
+    records.replace(folder / SETTINGS, json.dumps(recorded, indent=1) + "\n")
+    more = ["--gym-packages", *args.gym_packages] if args.gym_packages else []
+    return [
+        Job(
+            run=Run(label, env_id, seed, args.n_timesteps, taken[label, env_id].digest),
+            contestant=contestants[label],
+            settings=taken[label, env_id],
+            columns=columns[label, env_id],
+            threshold=threshold(env_id),
+            flags=more,
+        )
+        for env_id, seed, label in product(env_ids, range(args.seeds), contestants)
+    ]
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return dict(json.loads(path.read_text())) if path.is_file() else {}
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """What two settings differ in; empty if in nothing."""
+    names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+    return ", ".join(f"{name} {before.get(name)} (now {now.get(name)})" for name in names)
+
+
+def _text(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def try_out(contestant: Contestant, env_id: str, taken: Settings) -> None:
+    """Have RL Zoo make environments and model, and throw them away: whatever it raises, it would raise in the run."""
+    from rl_zoo3.exp_manager import ExperimentManager
+
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+        manager = ExperimentManager(
+            argparse.Namespace(algo=contestant.algo), contestant.algo, env_id, folder,
+            hyperparams=dict(taken.overrides), eval_freq=-1, config=contestant.conf_file, verbose=0, seed=0, device="cpu",
+        )  # fmt: skip
+        create = manager.create_envs
+
+        def create_and_close(n_envs: int, **kwargs: Any) -> Any:
+            env = create(n_envs, no_log=True)
+            stack.callback(env.close)
+            return env
+
+        manager.create_envs = create_and_close  # type: ignore[method-assign, assignment]
+        manager.setup_experiment()
+
+
+def random_return(env_id: str) -> float | None:
+    """Mean return of actions drawn at random; None if an episode does not end soon."""
+    import gymnasium as gym
+
+    env = gym.make(env_id)
+    env.action_space.seed(0)
+    returns: list[float] = []
+    end = time.monotonic() + RANDOM_SECONDS
+    while len(returns) < RANDOM_EPISODES:
+        env.reset(seed=len(returns))
+        total, done = 0.0, False
+        while not done and time.monotonic() < end:
+            _, reward, terminated, truncated, _ = env.step(env.action_space.sample())
+            total += float(reward)
+            done = terminated or truncated
+        if not done:
+            break
+        returns.append(total)
+    env.close()
+    return round(sum(returns) / len(returns), 4) if returns else None
+
+
+def _work(jobs: list[Job], at_a_time: int, folder: Path) -> None:
+    """Run what is missing, and report."""
+    from sb3_reinforce.zoo.sweep import Sweep, named
+
+    sweep = Sweep(folder / RESULTS, folder / CURVES, folder / RUNS)
+    runs = {job.run for job in jobs}
+    done = len(runs & sweep.done())
+    print(f"{len(jobs) - done} runs to do, {done} done before", flush=True)
+    try:
+        failed = sweep.work(jobs, at_a_time)
+    except KeyboardInterrupt:
+        print(
+            f"\nInterrupted: {len(runs & sweep.done())} of {len(jobs)} runs are done. The same command goes on.",
+            file=sys.stderr,
+        )
+        sys.exit(130)
+    if (folder / RESULTS).is_file():
+        _report(folder)
+    for run, complaint in failed.items():
+        print(f"failed: {named(run)}: {complaint}", file=sys.stderr)
+    if failed:
+        sys.exit(f"{len(failed)} of {len(jobs)} runs have failed. The same command tries them again.")
+
+
+def _report(folder: Path) -> None:
+    from sb3_reinforce.zoo import report
+
+    report.write(folder)
+    print(f"Report: {folder / 'report.md'}")

@@ -1,0 +1,55 @@
+"""Action masks where SB3's evaluation and RL Zoo's programs ask a model for actions without them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import rl_zoo3
+from rl_zoo3 import utils
+from sb3_contrib.common.maskable.evaluation import evaluate_policy as evaluate_masked_policy
+from sb3_contrib.common.maskable.utils import get_action_masks, is_masking_supported
+from stable_baselines3.common import callbacks, evaluation
+from stable_baselines3.common.vec_env import VecEnv
+
+from sb3_reinforce.contrib import MaskableREINFORCE
+
+
+def evaluate_policy(model: Any, env: Any, *args: Any, **kwargs: Any) -> Any:
+    """SB3's function of this name or, for a model that takes masks where the environment has them, sb3-contrib's."""
+    masked = isinstance(model, MaskableREINFORCE) and is_masking_supported(env)
+    return (evaluate_masked_policy if masked else evaluation.evaluate_policy)(model, env, *args, **kwargs)
+
+
+def give_masks_to_evaluations() -> None:
+    """Have SB3's ``EvalCallback``, and with it RL Zoo's, pass masks; it looks the function up in its module."""
+    vars(callbacks)["evaluate_policy"] = evaluate_policy
+
+
+class Player(MaskableREINFORCE):
+    """A trained agent in a program that knows no masks: it asks for them where it is played."""
+
+    played: ClassVar[VecEnv | None] = None
+
+    def predict(self, *args: Any, **kwargs: Any) -> Any:
+        if self.played is not None and is_masking_supported(self.played):
+            kwargs.setdefault("action_masks", get_action_masks(self.played))
+        return super().predict(*args, **kwargs)
+
+
+@contextmanager
+def given_to_players() -> Iterator[None]:
+    """While this lasts, RL Zoo's programs load a ``Player``, which asks the environment that they have made last."""
+    create = utils.create_test_env
+
+    def create_test_env(*args: Any, **kwargs: Any) -> VecEnv:
+        Player.played = create(*args, **kwargs)
+        return Player.played
+
+    algorithm, utils.ALGOS["reinforce_mask"] = utils.ALGOS["reinforce_mask"], Player
+    rl_zoo3.create_test_env = utils.create_test_env = create_test_env
+    try:
+        yield
+    finally:
+        rl_zoo3.create_test_env = utils.create_test_env = create
+        utils.ALGOS["reinforce_mask"] = algorithm
+        Player.played = None

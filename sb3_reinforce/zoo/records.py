@@ -1,0 +1,119 @@
+"""Measurements as rows of a CSV file, each with what it takes to believe it later."""
+
+import csv
+import hashlib
+import io
+import os
+import platform
+import subprocess
+import uuid
+from collections.abc import Iterable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("sb3_reinforce", "stable_baselines3", "sb3_contrib", "rl_zoo3", "tianshou", "torch", "numpy", "gymnasium")
+
+#: Columns that are no numbers, whatever their digits.
+TEXTS = ("settings", "resolved", "commit")
+
+Row = dict[str, Any]
+
+
+def read(path: Path) -> list[Row]:
+    """All rows, numbers as numbers; none if there is no file."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return [{name: text if name in TEXTS else _parsed(text) for name, text in row.items()} for row in csv.DictReader(file)]
+
+
+def _parsed(text: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def append(path: Path, *rows: Mapping[str, Any]) -> None:
+    """Add rows, all or none, so that neither an interrupted program nor a full disk loses what was there or leaves half a
+    row. The first row of a file names the columns.
+
+    :raises ValueError: if a row has other columns than the file
+    """
+    old = path.read_text() if path.exists() else ""
+    columns = next(csv.reader(io.StringIO(old)), None) or list(rows[0])
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    if not old:
+        writer.writeheader()
+    for row in rows:
+        if set(columns) != set(row):
+            raise ValueError(f"{path} has the columns {columns}, not {list(row)}: write to another file.")
+        writer.writerow(row)
+    replace(path, old + text.getvalue())
+
+
+def replace(path: Path, text: str) -> None:
+    """Write a file at once: whoever reads it, now or after a crash, finds the old text or the new one.
+
+    :raises OSError: if it cannot be written; the old file is left as it was
+    """
+    beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        beside.write_text(text)
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def provenance(paths: Iterable[str] = (".",), folder: Path | None = None) -> Row:
+    """Versions, processor, machine and commit of this process.
+
+    :param paths: what of the repository has to be as committed, or ``-dirty`` is added to the commit
+    :param folder: a folder of that repository, to which ``paths`` are relative; None: the current one
+    :return: ``versions``, ``cpu`` (with a digest that identifies the machine) and ``commit``, empty outside of a repository
+    """
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    cpu = _processor()
+    commit = _git(folder, "rev-parse", "--short", "HEAD")
+    if commit and _git(folder, "status", "--porcelain", "--untracked-files=no", "--", *paths):
+        commit += "-dirty"
+    return {
+        "versions": " ".join(f"{package}={number}" for package, number in versions.items()),
+        "cpu": f"{os.cpu_count()} x {cpu}, machine {_machine(cpu)}",
+        "commit": commit,
+    }
+
+
+def _processor() -> str:
+    """Name, family and model: cloud machines give many processors the same name."""
+    cpuinfo = Path("/proc/cpuinfo")
+    facts = {}
+    for line in cpuinfo.read_text().partition("\n\n")[0].splitlines() if cpuinfo.exists() else ():
+        name, _, value = line.partition(":")
+        facts[name.strip()] = value.strip()
+    if "model name" not in facts:
+        return platform.processor() or platform.machine()
+    return f"{facts['model name']} (family {facts.get('cpu family', '?')}, model {facts.get('model', '?')})"
+
+
+def _machine(cpu: str) -> str:
+    """A digest that tells this machine, or container, from others and gives away nothing of it."""
+    address = uuid.getnode()
+    made_up = address >> 40 & 1  # no hardware address was found, and the number is another one every time
+    return hashlib.sha256(f"{platform.node()} {0 if made_up else address} {cpu}".encode()).hexdigest()[:8]
+
+
+def _git(folder: Path | None, *words: str) -> str:
+    try:
+        return subprocess.run(["git", *words], capture_output=True, text=True, cwd=folder).stdout.strip()
+    except FileNotFoundError:  # git is not installed
+        return ""

@@ -1,0 +1,64 @@
+"""What RL Zoo is told of REINFORCE: the algorithm, its search space, its hyperparameters.
+
+RL Zoo knows its algorithms by entries of three dictionaries, and looks for hyperparameters in its own package. It is
+imported only when ``register`` is called.
+"""
+
+from pathlib import Path
+from typing import Any
+
+
+def register() -> None:
+    """Make ``reinforce``, ``reinforce_mask`` and ``reinforce_lstm`` algorithms of RL Zoo; a second call changes nothing.
+
+    For ``python -m rl_zoo3.train --algo reinforce``, call it in a file ``custom_envs.py`` in the folder that this is run
+    from: RL Zoo imports that file before it reads the command line.
+
+    :raises ImportError: if RL Zoo is not installed
+    """
+    from rl_zoo3 import exp_manager, hyperparams_opt, utils
+
+    from sb3_reinforce import REINFORCE, MaskableREINFORCE, RecurrentREINFORCE
+    from sb3_reinforce.zoo import masks, search
+
+    utils.ALGOS |= {"reinforce": REINFORCE, "reinforce_mask": MaskableREINFORCE, "reinforce_lstm": RecurrentREINFORCE}
+    samplers = {"reinforce": search.sample, "reinforce_mask": search.sample, "reinforce_lstm": search.sample_with_lstm}
+    hyperparams_opt.HYPERPARAMS_SAMPLER |= samplers
+    hyperparams_opt.HYPERPARAMS_CONVERTER |= dict.fromkeys(samplers, search.convert)
+    masks.give_masks_to_evaluations()
+    # A program that imports exp_manager first, such as record_video, is here (by custom_envs.py) in the middle of that
+    # import, before the class exists. It plays trained agents and reads no hyperparameters.
+    if hasattr(exp_manager, "ExperimentManager"):
+        _offer_hyperparameters(exp_manager.ExperimentManager, Path(exp_manager.__file__).parent)
+
+
+def _offer_hyperparameters(manager_class: Any, package: Path) -> None:
+    """Where RL Zoo would read a file of ours in its own package, or ``--conf-file`` is one by name, have it read ours."""
+    read = manager_class.read_hyperparameters
+    if read.__name__ == "read_offered_hyperparameters":
+        return
+    # Within RL Zoo's package or, in a checkout of it, beside the package.
+    files = ("reinforce.yml", "reinforce_mask.yml", "reinforce_lstm.yml")
+    ours = {str(folder / "hyperparams" / name): name for folder in (package, package.parent) for name in files}
+    ours |= {name: name for name in (*files, "reinforce_textbook.yml")}
+
+    def read_offered_hyperparameters(manager: Any) -> Any:
+        if manager.config in ours and not Path(manager.config).is_file():
+            manager.config = str(hyperparams_file(ours[manager.config]))
+        return read(manager)
+
+    manager_class.read_hyperparameters = read_offered_hyperparameters
+
+
+def hyperparams_file(name: str = "reinforce.yml") -> Path:
+    """Path of a file of hyperparameters that comes with this package.
+
+    :param name: name of the file
+    :raises FileNotFoundError: if there is none of that name
+    """
+    package = Path(__file__).parents[1]
+    # Within the package where it was installed from a wheel, beside it in a checkout.
+    for folder in (package / "hyperparams", package.parent / "hyperparams"):
+        if (folder / name).is_file():
+            return folder / name
+    raise FileNotFoundError(f"No hyperparameters {name!r} come with sb3_reinforce.")

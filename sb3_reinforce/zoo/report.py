@@ -1,0 +1,359 @@
+"""Tables and pictures of runs: what each algorithm learned, how surely, and how soon.
+
+All are functions of tables. ``rows`` has a line for each run: ``algo``, ``env``, ``seed``, ``steps``, ``return_mean`` (of the
+last model), ``held`` (steps of the environment that one action takes), ``threshold`` and ``random_return`` of the environment
+(NaN: not known), ``steps_to_threshold`` and ``seconds_to_threshold`` (NaN: never). ``curves`` has a line for each point of a
+run's learning curve: ``algo``, ``env``, ``seed``, ``steps``, ``seconds``, ``return_mean``. Algorithms and environments are in
+the order of ``rows``, and the first algorithm is what the others are compared with.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import AutoLocator, EngFormatter, LogLocator, NullFormatter
+
+from sb3_reinforce.zoo import records, statistics
+from sb3_reinforce.zoo.statistics import Estimate, Scores
+
+LABELS = {
+    "reinforce": "REINFORCE",
+    "crossq": "CrossQ",
+    "qrdqn": "QR-DQN",
+    "ppo_lstm": "PPO LSTM",
+    "reinforce_mask": "REINFORCE masked",
+    "reinforce_lstm": "REINFORCE LSTM",
+}
+LABELS |= {name: name.upper() for name in ("a2c", "ppo", "trpo", "ars", "ddpg", "td3", "sac", "tqc", "dqn")}
+COLOURS = {"reinforce": "#c1272d", "a2c": "#0072b2", "ppo": "#56b4e9", "trpo": "#009e73", "ars": "#e69f00"}
+MORE_COLOURS = ("#cc79a7", "#332288", "#999933", "#882255", "#44aa99", "#661100", "#6699cc", "#888888")
+#: Fewer environments than this are not worth an aggregate.
+FEWEST_ENVS = 3
+#: An environment on which some algorithm has fewer seeds than this is no part of it.
+FEWEST_SEEDS = 3
+#: With fewer seeds than this, the bootstrap has hardly anything to draw from.
+ENOUGH_SEEDS = 5
+#: Where an environment names no threshold: this share of the way from random actions to the best algorithm.
+TARGET = 0.75
+
+
+def label(algo: str) -> str:
+    return LABELS.get(algo, algo)
+
+
+def in_order(values: "pd.Series[Any]") -> list[str]:
+    """Each once, in order of the first."""
+    return list(dict.fromkeys(values))
+
+
+def colours(algos: Sequence[str]) -> dict[str, str]:
+    others = [algo for algo in algos if algo not in COLOURS]
+    return COLOURS | {algo: MORE_COLOURS[i % len(MORE_COLOURS)] for i, algo in enumerate(others)}
+
+
+def number(value: float, scale: float = np.inf) -> str:
+    """Three digits or so of numbers of this scale, and a true minus."""
+    digits = 0 if scale >= 10 else 2 if scale >= 1 else 3
+    return f"{value:.{digits}f}".replace("-", "−")
+
+
+def steps_of(steps: float) -> str:
+    if steps < 10_000:
+        return f"{steps:,.0f}"
+    return f"{steps / 1e6:.3g}M" if steps >= 999_500 else f"{steps / 1e3:.0f}k"
+
+
+def results_table(rows: pd.DataFrame, quoted: pd.DataFrame | None = None, algos: Sequence[str] | None = None) -> str:
+    """Environment by algorithm: mean over seeds, its interval or, of five seeds or fewer, the returns themselves; number
+    of seeds and steps, and for how many an action is held. Quoted where not run.
+
+    :param quoted: what others have measured: ``algo``, ``env``, ``return_mean``, ``return_std``, and ``steps`` as text
+    :param algos: the columns; None: those of ``rows``
+    """
+    quoted = pd.DataFrame(columns=["algo", "env"]) if quoted is None else quoted
+    algos = in_order(rows["algo"]) if algos is None else algos
+    lines = ["| | " + " | ".join(map(label, algos)) + " |", "|---" * (len(algos) + 1) + "|"]
+    for env_id in in_order(rows["env"]):
+        scale = rows[rows["env"] == env_id]["return_mean"].abs().max()
+        cells = []
+        for algo in algos:
+            own = rows[(rows["env"] == env_id) & (rows["algo"] == algo)]
+            theirs = quoted[(quoted["env"] == env_id) & (quoted["algo"] == algo)]
+            if len(own):
+                returns = own["return_mean"].to_numpy()
+                low, high = statistics.interval(returns)
+                spread = f"{number(low, scale)} to {number(high, scale)}"
+                if len(own) <= 5:
+                    spread = ", ".join(number(value, scale) for value in sorted(returns))
+                spread = f" ({spread})" if len(own) > 1 else ""
+                held = int(own["held"].iloc[0])
+                steps = steps_of(own["steps"].median()) + (f", held {held}" if held > 1 else "")
+                cells.append(f"**{number(returns.mean(), scale)}**{spread}, {len(own)} × {steps}")
+            elif len(theirs):
+                row = theirs.iloc[0]
+                cells.append(f"*{number(row['return_mean'])} ± {number(row['return_std'])}, {row['steps']}*")
+            else:
+                cells.append("")
+        lines.append(f"| {env_id} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def threshold_table(rows: pd.DataFrame) -> str:
+    """Median seconds and steps until the threshold was reached, of algorithms with two seeds or more."""
+    first = rows["algo"].iloc[0]
+    lines = [f"| | | reached by | seconds | × {label(first)}'s | steps |", "|---|---|---|---|---|---|"]
+    for env_id in in_order(rows["env"]):
+        here = rows[rows["env"] == env_id]
+        ours = here[here["algo"] == first]["seconds_to_threshold"].fillna(np.inf).median()
+        for algo in in_order(rows["algo"]):
+            own = here[here["algo"] == algo]
+            if len(own) < 2 or own["threshold"].isna().all():
+                continue
+            # A run that never got there counts as infinitely slow.
+            seconds, steps = (own[f"{name}_to_threshold"].fillna(np.inf).median() for name in ("seconds", "steps"))
+            reached = f"{own['steps_to_threshold'].notna().sum()} of {len(own)}"
+            ratio = f"{seconds / ours:.1f}" if algo != first and np.isfinite(seconds) and np.isfinite(ours) else ""
+            shown = f"{seconds:.1f} | {ratio} | {steps:,.0f}" if np.isfinite(seconds) else "— | | —"
+            lines.append(f"| {env_id} | {label(algo)} | {reached} | {shown} |")
+    return "\n".join(lines)
+
+
+def with_targets(rows: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
+    """The rows with a threshold for environments that name none, ``TARGET`` of the way from random actions to the best
+    algorithm's mean, and when the points of each run's curve first reached it."""
+    rows = rows.copy()
+    for env_id in in_order(rows["env"]):
+        here = rows["env"] == env_id
+        if not rows.loc[here, "threshold"].isna().all():
+            continue
+        low, high = statistics.scale(rows[here])
+        if not high > low:
+            continue
+        rows.loc[here, "threshold"] = target = low + TARGET * (high - low)
+        for index, row in rows[here].iterrows():
+            same = (curves["env"] == env_id) & (curves["algo"] == row["algo"]) & (curves["seed"] == row["seed"])
+            steps, seconds = statistics.steps_to(curves[same], target)
+            columns = ["steps_to_threshold", "seconds_to_threshold"]
+            rows.loc[index, columns] = [steps, seconds] if np.isfinite(steps) else [np.nan, np.nan]
+    return rows
+
+
+def aggregate_table(by_algo: Scores, profiles: str = "profiles.png") -> str:
+    """Interquartile mean of each algorithm, and how likely a run of the first is better than one of it.
+
+    :param by_algo: of ``statistics.scores``; empty: so is the table
+    :param profiles: where the picture of the performance profiles is
+    """
+    if not by_algo:
+        return ""
+    first = next(iter(by_algo))
+    means, better = statistics.interquartile_means(by_algo), statistics.improvements(by_algo)
+    n_seeds, n_envs = by_algo[first].shape
+    lines = [
+        f"Over the environments on which all were run with {FEWEST_SEEDS} seeds or more, on a scale where random actions",
+        "have 0 and the environment's threshold 1 (rliable; Agarwal et al. 2021):\n",
+        f"| {n_envs} environments × {n_seeds} seeds | interquartile mean "
+        f"| {label(first)} is better with probability, ties half |",
+        "|---|---|---|",
+    ]
+    lines += [f"| {label(algo)} | {_cell(means[algo])} | {_cell(better.get(algo))} |" for algo in by_algo]
+    if n_seeds < ENOUGH_SEEDS:
+        lines.append(f"\nOf {n_seeds} seeds, the intervals say little.")
+    lines.append(f"\n[Performance profiles]({profiles}) show the share of runs above each score.")
+    return "\n".join(lines)
+
+
+def _cell(estimate: Estimate | None) -> str:
+    return "" if estimate is None else "{:.2f} ({:.2f} to {:.2f})".format(*estimate).replace("-", "−")
+
+
+def profiles_chart(by_algo: Scores, path: Path) -> None:
+    """Share of runs above each score."""
+    every = np.concatenate([values.ravel() for values in by_algo.values()])
+    # A run that diverged would leave no room for the others.
+    taus = np.linspace(max(-1.0, min(0.0, every.min())), min(2.0, max(1.05, every.max() + 0.05)), 101)
+    shares, bounds = statistics.performance_profiles(by_algo, taus)
+    colour = colours(list(by_algo))
+    figure = Figure(figsize=(5.5, 3.6), layout="constrained")
+    axis = figure.subplots()
+    for i, (algo, share) in enumerate(shares.items()):
+        axis.plot(taus, share, color=colour[algo], label=label(algo), linewidth=1.4 if i else 2.2)
+        axis.fill_between(taus, *bounds[algo], color=colour[algo], alpha=0.12)
+    axis.set(xlabel="score (0: random actions, 1: solved, or the best here)", ylabel="share of runs above it")
+    axis.set(ylim=(0, 1.02), xlim=(taus[0], taus[-1]))
+    axis.grid(True, color="0.92")
+    axis.legend(frameon=False)
+    figure.savefig(path, dpi=150)
+
+
+def curves_chart(curves: pd.DataFrame, algos: Sequence[str], path: Path) -> None:
+    """Training returns of each environment against steps, above, and against seconds, below; nothing of no curves."""
+    env_ids = in_order(curves["env"])
+    if not env_ids:
+        return
+    n_columns = min(4, len(env_ids))
+    n_blocks = -(-len(env_ids) // n_columns)
+    colour = colours(algos)
+    figure = Figure(figsize=(3.3 * n_columns + 0.4, 4.6 * n_blocks + 0.5), layout="constrained")
+    axes = figure.subplots(2 * n_blocks, n_columns, squeeze=False)
+    for axis in axes.flat:
+        axis.set_visible(False)
+    for i, env_id in enumerate(env_ids):
+        block, column = divmod(i, n_columns)
+        above, below = axes[2 * block, column], axes[2 * block + 1, column]
+        for axis, x in ((above, "steps"), (below, "seconds")):
+            axis.set_visible(True)
+            axis.set(xlabel=x, xscale="log")
+            axis.xaxis.set_major_formatter(EngFormatter(sep=""))
+            axis.xaxis.set_minor_formatter(NullFormatter())
+            axis.grid(True, color="0.92")
+            if column == 0:
+                axis.set_ylabel("return in training")
+        above.set_title(env_id, fontsize=10)
+        for k, algo in enumerate(algos):
+            own = curves[(curves["env"] == env_id) & (curves["algo"] == algo)]
+            curve = statistics.mean_curve([run for _, run in own.groupby("seed")]) if len(own) else None
+            if curve is None:
+                continue
+            for axis, grid in ((above, curve.steps), (below, curve.seconds)):
+                axis.plot(grid, curve.mean, color=colour[algo], label=label(algo), linewidth=1.3 if k else 2)
+                axis.fill_between(grid, curve.low, curve.high, color=colour[algo], alpha=0.15, linewidth=0)
+        for axis in (above, below):
+            left, right = axis.get_xlim()
+            many = AutoLocator() if right < 5 * left else LogLocator(subs=(1, 2, 5) if right < 50 * left else (1, 3))
+            axis.xaxis.set_major_locator(many)
+    handles = {name: handle for axis in axes.flat for handle, name in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles, loc="outside upper center", ncols=min(len(handles), 2 * n_columns), frameon=False)
+    figure.savefig(path, dpi=130)
+
+
+def cautions(rows: pd.DataFrame, settings: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What is to be known of a comparison before its numbers are believed.
+
+    :param settings: all arguments of each ``algorithm on environment``, as ``settings.json`` has them
+    """
+    found = []
+    algos, env_ids = in_order(rows["algo"]), in_order(rows["env"])
+    counts = rows.groupby(["algo", "env"]).size()
+    most = int(counts.max())
+    for env_id in env_ids:
+        here = rows[rows["env"] == env_id]
+        missing = [
+            f"{label(algo)} has {counts.get((algo, env_id), 0)}" for algo in algos if counts.get((algo, env_id), 0) < most
+        ]
+        if missing:
+            found.append(f"{env_id}: of {most} runs, {', '.join(missing)}: the others have failed, or were not run.")
+        steps = here.groupby("algo")["steps"].median()
+        if (here["budget"] == 0).any() and steps.max() > 1.1 * steps.min():
+            taken = ", ".join(f"{label(algo)} {steps_of(steps[algo])}" for algo in algos if algo in steps)
+            found.append(f"{env_id}: numbers of steps differ ({taken}). `-n` makes them equal.")
+        wrappers = {algo: _wrappers(settings.get(f"{algo} on {env_id}", {})) for algo in algos if algo in steps}
+        if len(set(wrappers.values())) > 1:
+            own = ", ".join(f"{label(algo)}: {names or 'none'}" for algo, names in wrappers.items())
+            found.append(
+                f"{env_id}: environment wrappers differ ({own}). `--same-wrappers` or `--no-wrappers` make them equal."
+            )
+        others = here[(here["entry"] != env_id) & (here["entry"] != "atari")].drop_duplicates("algo")
+        for algo, entry in zip(others["algo"], others["entry"], strict=True):
+            found.append(f"{env_id}: {label(algo)} has no hyperparameters for it, and takes those of `{entry}`.")
+    if most < ENOUGH_SEEDS:
+        found.append(f"Of {most} {'seeds' if most > 1 else 'seed'}, intervals say little: {ENOUGH_SEEDS} or more are better.")
+    for column, what in (("cpu", "machines, so that seconds do not compare"), ("versions", "versions")):
+        if rows[column].nunique() > 1:
+            found.append(f"Rows are of {rows[column].nunique()} {what}.")
+    return found
+
+
+def _wrappers(arguments: Mapping[str, Any]) -> str:
+    """Names of what changes the environment."""
+    wrappers = arguments.get("env_wrapper") or []
+    wrappers = wrappers if isinstance(wrappers, list) else [wrappers]
+    names = [wrapper if isinstance(wrapper, str) else next(iter(wrapper)) for wrapper in wrappers]
+    values = ["" if isinstance(wrapper, str) else f"({next(iter(wrapper.values()))})" for wrapper in wrappers]
+    named = [name.rpartition(".")[2] + value.replace("'", "") for name, value in zip(names, values, strict=True)]
+    stack = arguments.get("frame_stack")
+    return " ".join([*named, *([f"frame_stack {stack}"] if stack else [])])
+
+
+def load(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
+    """Rows, curves and settings of a comparison, algorithms and environments in the order they were asked for."""
+    file = folder / "settings.json"
+    settings = json.loads(file.read_text()) if file.is_file() else {}
+    texts = dict.fromkeys(records.TEXTS, str)
+    rows, curves = (pd.read_csv(folder / name, dtype=texts) for name in ("results.csv", "curves.csv"))
+    order = {pair: i for i, pair in enumerate(settings)}
+    rows["place"] = [
+        order.get(f"{algo} on {env_id}", len(order)) for algo, env_id in zip(rows["algo"], rows["env"], strict=True)
+    ]
+    rows = rows.sort_values(["place", "seed"], kind="stable").drop(columns="place")
+    # Two commands at a time may have made the same run. One that was interrupted after its curve was written has that twice.
+    rows = rows.drop_duplicates(["algo", "env", "seed"], keep="last").reset_index(drop=True)
+    return rows, curves.drop_duplicates(["algo", "env", "seed", "steps"], keep="last"), settings
+
+
+def write(folder: Path) -> None:
+    """``report.md``, ``curves.png`` and ``profiles.png`` of a comparison's folder."""
+    rows, curves, settings = load(folder)
+    algos = in_order(rows["algo"])
+    curves_chart(curves, algos, folder / "curves.png")
+    everything = statistics.scores(rows, algos)
+    if everything:
+        profiles_chart(everything, folder / "profiles.png")
+    text = _markdown(rows, with_targets(rows, curves), settings, bool(everything))
+    records.replace(folder / "report.md", text)
+
+
+def _markdown(rows: pd.DataFrame, reached: pd.DataFrame, settings: Mapping[str, Any], profiles: bool) -> str:
+    algos, env_ids = in_order(rows["algo"]), in_order(rows["env"])
+    parts = [f"# {', '.join(map(label, algos))} on {', '.join(env_ids)}"]
+    found = cautions(rows, settings)
+    if found:
+        parts += ["## Before you believe it", "\n".join(f"- {line}" for line in found)]
+    parts += [
+        "## What was learned",
+        f"Mean over seeds of the return of the last model, with deterministic actions, over {int(rows['n_episodes'].iloc[0])} "
+        "episodes; in brackets the 95 % bootstrap interval of the mean or, of five seeds or fewer, each seed's return; seeds "
+        "× steps of the environment.",
+        results_table(rows),
+        "![Learning curves](curves.png)",
+        "Mean return in training over seeds with its 95 % interval, against steps, above, and seconds, below.",
+    ]
+    targets = []
+    for env_id in env_ids:
+        here = reached[reached["env"] == env_id]
+        value = here["threshold"].iloc[0]
+        if np.isnan(value):
+            continue
+        shown = number(value, abs(value))
+        own = not np.isnan(rows[rows["env"] == env_id]["threshold"].iloc[0])
+        targets.append(
+            f"- {env_id}: {shown}, its own threshold, by the mean of 20 training returns."
+            if own
+            else f"- {env_id}: {shown}, by a point of the learning curve. It names no threshold; this is {TARGET:.0%} of the "
+            "way from random actions to the best algorithm."
+        )
+    if targets:
+        parts += ["## How soon", "Medians over seeds of when the return in training first reached:", "\n".join(targets)]
+        parts += [threshold_table(reached), "— where half of the seeds or more never did."]
+    parts.append("## Over all environments")
+    aggregate = aggregate_table(statistics.scores(rows, algos, FEWEST_ENVS, FEWEST_SEEDS))
+    n_seeds = int(rows.groupby(["algo", "env"]).size().min())
+    parts.append(
+        aggregate
+        or f"No interquartile mean and no probability of improvement: they take {FEWEST_ENVS} environments × {FEWEST_SEEDS} "
+        f"seeds and two algorithms, and here are {len(env_ids)} × {n_seeds} and {len(algos)}."
+    )
+    if profiles:
+        parts.append("![Performance profiles](profiles.png)")
+    parts += [
+        "## Made with",
+        "\n".join(f"- {versions}" for versions in in_order(rows["versions"])),
+        "\n".join(f"- {cpu}" for cpu in in_order(rows["cpu"])),
+        "Each run's command, commit and settings are in [results.csv](results.csv), all arguments in "
+        "[settings.json](settings.json), points of the curves in [curves.csv](curves.csv), and the trained agents in `runs/`.",
+    ]
+    return "\n\n".join(parts) + "\n"

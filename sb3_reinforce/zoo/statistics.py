@@ -1,0 +1,142 @@
+"""Statistics over runs, as functions of numbers: intervals, curves, scores. Aggregates are rliable's (Agarwal et al. 2021)."""
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+#: Of the bootstraps, so that the same rows make the same report.
+SEED = 0
+REPETITIONS = 2000
+
+Scores = dict[str, np.ndarray]
+
+
+def interval(values: np.ndarray) -> tuple[float, float]:
+    """95 % bootstrap interval of the mean over runs, ``values [n_runs]``."""
+    resampled = np.random.default_rng(SEED).choice(values, size=(REPETITIONS, len(values))).mean(1)
+    low, high = np.percentile(resampled, [2.5, 97.5])
+    return float(low), float(high)
+
+
+class MeanCurve(NamedTuple):
+    """Mean of several learning curves, arrays ``[n_points]``."""
+
+    steps: np.ndarray
+    seconds: np.ndarray
+    mean: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+def mean_curve(curves: Sequence[pd.DataFrame], n_points: int = 100) -> MeanCurve | None:
+    """Mean over runs and its 95 % interval, on a grid of steps where all runs have points; seconds are their median there.
+
+    :param curves: of each run, with columns ``steps``, ``seconds`` and ``return_mean``
+    :return: None where the runs share no two points
+    """
+    start, end = max(c["steps"].iloc[0] for c in curves), min(c["steps"].iloc[-1] for c in curves)
+    if start >= end:
+        return None
+    grid = np.geomspace(start, end, n_points)
+    seconds = np.median([np.interp(grid, c["steps"], c["seconds"]) for c in curves], axis=0)
+    values = np.array([np.interp(grid, c["steps"], c["return_mean"]) for c in curves])
+    resampled = np.random.default_rng(SEED).choice(values, size=(500, len(values)), axis=0).mean(1)
+    low, high = np.percentile(resampled, [2.5, 97.5], axis=0)
+    return MeanCurve(grid, seconds, values.mean(0), low, high)
+
+
+def scale(rows: pd.DataFrame) -> tuple[float, float]:
+    """The returns that have scores 0 and 1 on an environment: those of random actions, or of the worst run where these are
+    not known or no algorithm does better; and its threshold or, where it names none, the mean of the best algorithm.
+
+    :param rows: of one environment
+    """
+    random, threshold = rows["random_return"].iloc[0], rows["threshold"].iloc[0]
+    high = rows.groupby("algo")["return_mean"].mean().max() if np.isnan(threshold) else threshold
+    return float(random if random < high else rows["return_mean"].min()), float(high)
+
+
+def scores(rows: pd.DataFrame, algos: Sequence[str], fewest_envs: int = 1, fewest_seeds: int = 1) -> Scores:
+    """Returns on a common scale, float ``[n_seeds, n_environments]`` of each algorithm, over the environments, in
+    alphabetical order, that all algorithms were run on. Where they have different numbers of seeds, it is the first ones.
+
+    :param algos: two or more
+    :param fewest_envs: with fewer environments there are no scores
+    :param fewest_seeds: an environment on which an algorithm has fewer seeds is left out
+    :return: empty if there are none
+    """
+    counts = rows.pivot_table(index="env", columns="algo", values="seed", aggfunc="count").dropna()
+    counts = counts[counts.min(axis="columns") >= fewest_seeds]
+    scales = {env_id: scale(rows[rows["env"] == env_id]) for env_id in counts.index}
+    env_ids = [env_id for env_id, (low, high) in scales.items() if high > low]
+    if len(env_ids) < fewest_envs or len(algos) < 2:
+        return {}
+    n_seeds = int(counts.loc[env_ids].min().min())
+    found: dict[str, list[np.ndarray]] = {algo: [] for algo in algos}
+    for env_id in env_ids:
+        low, high = scales[env_id]
+        for algo, columns in found.items():
+            own = rows[(rows["env"] == env_id) & (rows["algo"] == algo)].sort_values("seed")["return_mean"].to_numpy()
+            columns.append((own[:n_seeds] - low) / (high - low))
+    return {algo: np.stack(columns, axis=1) for algo, columns in found.items()}
+
+
+class Estimate(NamedTuple):
+    """A number and its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def interquartile_means(by_algo: Scores) -> dict[str, Estimate]:
+    """Mean of the middle half of each algorithm's scores."""
+    from rliable import metrics
+
+    return _estimates(by_algo, lambda values: np.array([metrics.aggregate_iqm(values)]))
+
+
+def improvements(by_algo: Scores) -> dict[str, Estimate]:
+    """Probability that a run of the first algorithm is better than one of each other on the same environment, ties half."""
+    from rliable import metrics
+
+    first, *others = by_algo
+    return _estimates({algo: (by_algo[first], by_algo[algo]) for algo in others}, metrics.probability_of_improvement)
+
+
+def _estimates(scores: Mapping[str, Any], statistic: Callable[..., Any]) -> dict[str, Estimate]:
+    from rliable import library
+
+    with _repeatable():
+        values, bounds = library.get_interval_estimates(dict(scores), statistic, reps=REPETITIONS)
+    return {name: Estimate(float(np.ravel(values[name])[0]), *map(float, np.ravel(bounds[name]))) for name in values}
+
+
+def performance_profiles(by_algo: Scores, taus: np.ndarray) -> tuple[Scores, Scores]:
+    """Share of each algorithm's runs above each score ``[n_taus]``, and its interval ``[2, n_taus]``."""
+    from rliable import library
+
+    with _repeatable():
+        shares, bounds = library.create_performance_profile(by_algo, taus, reps=REPETITIONS)
+    return shares, bounds
+
+
+@contextmanager
+def _repeatable() -> Iterator[None]:
+    """Within it, what rliable draws is the same every time, and nobody hears of how it calls arch."""
+    state = np.random.get_state()
+    np.random.seed(SEED)  # the generator that rliable's resampling takes, whatever it is given
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "random_state is deprecated", FutureWarning)
+        yield
+    np.random.set_state(state)
+
+
+def steps_to(curve: pd.DataFrame, threshold: float) -> tuple[float, float]:
+    """Steps and seconds of the first point of a curve that reaches a return; infinity if none does."""
+    reached = curve[curve["return_mean"] >= threshold]
+    return (np.inf, np.inf) if reached.empty else (float(reached["steps"].iloc[0]), float(reached["seconds"].iloc[0]))
