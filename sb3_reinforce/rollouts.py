@@ -205,6 +205,7 @@ class EpisodicOnPolicyAlgorithm(OnPolicyAlgorithm):
             )
             if not callback.on_step():
                 return False
+            guards.check_still_in_episode(base, self._left_at)
             rewards = callback.locals["rewards"]  # which a callback may have replaced
             if n_steps == 0:
                 guards.check_step(new_obs, rewards, dones, infos, self.observation_space, env.num_envs)
@@ -216,7 +217,6 @@ class EpisodicOnPolicyAlgorithm(OnPolicyAlgorithm):
             episode_starts = np.array(dones, bool)
 
             if np.count_nonzero(episode_starts) or n_steps == quota.deadline:
-                guards.check_still_in_episode(base, self._left_at)
                 ended = quota.recording & episode_starts
                 infos_of_batch |= {int(quota.numbers[i]): dict(infos[i]) for i in np.flatnonzero(ended)}
                 quota.start(episode_starts, n_steps)
