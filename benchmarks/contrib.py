@@ -112,13 +112,14 @@ def masks() -> Iterator[Case]:
 
 
 NO_VELOCITY = "CartPoleNoVel-v1"
+#: Found on other seeds. With ``ent_coef=0.01``, some seeds end with one action for ever.
 RECURRENT_REINFORCE: dict[str, Any] = {
     "n_episodes": 4,
     "gamma": 0.999,
     "return_type": "reward_to_go",
     "baseline": "time_leave_one_out",
     "normalize_advantage": True,
-    "ent_coef": 0.01,
+    "ent_coef": 0.05,
     "learning_rate": lambda progress_remaining: 0.003 * progress_remaining,
     "policy_kwargs": {
         "net_arch": {"pi": [64], "vf": [64]},
