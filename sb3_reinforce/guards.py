@@ -80,7 +80,7 @@ def _check_array(obs: Any, space: spaces.Space[Any], n_envs: int, key: str) -> N
     require(obs.shape == shape, f"{rule} of shape {shape}", obs.shape)
 
 
-def check_step(obs: Any, rewards: Any, dones: Any, infos: Any, space: spaces.Space[Any], n_envs: int) -> None:
+def check_step(obs: Any, rewards: Any, dones: Any, space: spaces.Space[Any], n_envs: int) -> None:
     """Refuse what a vectorised environment must not return from a step.
 
     :raises ValueError: naming what it is and what it should be
@@ -88,7 +88,6 @@ def check_step(obs: Any, rewards: Any, dones: Any, infos: Any, space: spaces.Spa
     check_observation(obs, space, n_envs)
     for name, values in (("rewards", rewards), ("dones", dones)):
         require(np.shape(values) == (n_envs,), f"The environment's {name} must have the shape {(n_envs,)}", np.shape(values))
-    require(len(infos) == n_envs, f"The environment's infos must be {n_envs} dicts, one of each environment", infos)
 
 
 def last_reset(env: VecEnv) -> object:

@@ -208,7 +208,7 @@ class EpisodicOnPolicyAlgorithm(OnPolicyAlgorithm):
             guards.check_still_in_episode(base, self._left_at)
             rewards = callback.locals["rewards"]  # which a callback may have replaced
             if n_steps == 0:
-                guards.check_step(new_obs, rewards, dones, infos, self.observation_space, env.num_envs)
+                guards.check_step(new_obs, rewards, dones, self.observation_space, env.num_envs)
             n_steps += 1
 
             recorded = quota.recording if resetting is None else quota.recording & acted

@@ -79,19 +79,6 @@ def test_what_an_environment_must_not_return_is_named(change: Callable[..., Any]
     assert model._n_updates == 0
 
 
-def test_infos_must_be_of_each_environment() -> None:
-    class Few(VecEnvWrapper):
-        def reset(self) -> Any:
-            return self.venv.reset()
-
-        def step_wait(self) -> Any:
-            *returned, infos = self.venv.step_wait()
-            return *returned, infos[:1]
-
-    with pytest.raises(ValueError, match=r"infos must be 2 dicts.*but it is \[\{"):
-        make_model(Few(scripted([3], [4]))).learn(1)
-
-
 WRONG_DICTS: dict[str, tuple[Callable[..., Any], str]] = {
     "no dict": (lambda o: o["speed"], "must be a dict of arrays.*ndarray"),
     "key missing": (lambda o: {"speed": o["speed"]}, r"must have the key 'position', but it is \['speed'\]"),
