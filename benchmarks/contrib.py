@@ -112,14 +112,14 @@ def masks() -> Iterator[Case]:
 
 
 NO_VELOCITY = "CartPoleNoVel-v1"
-#: Found on other seeds. With ``ent_coef=0.01``, some seeds end with one action for ever.
+#: Found on other seeds. Observations are normalised, as in sb3-contrib's test: without, some seeds end with one action for ever.
 RECURRENT_REINFORCE: dict[str, Any] = {
     "n_episodes": 4,
     "gamma": 0.999,
     "return_type": "reward_to_go",
     "baseline": "time_leave_one_out",
     "normalize_advantage": True,
-    "ent_coef": 0.05,
+    "ent_coef": 0.01,
     "learning_rate": lambda progress_remaining: 0.003 * progress_remaining,
     "policy_kwargs": {
         "net_arch": {"pi": [64], "vf": [64]},
@@ -147,10 +147,9 @@ TESTED_RECURRENT_PPO: dict[str, Any] = {
 
 def without_velocities(algorithm: type[BaseAlgorithm], settings: dict[str, Any], n_envs: int, seed: int) -> Any:
     train, test = (make_vec_env(NO_VELOCITY, n, seed=seed + start) for n, start in ((n_envs, 0), (1, 10_000)))
-    if algorithm is RecurrentPPO:
-        train = VecNormalize(train)
-        test = VecNormalize(test, training=False, norm_reward=False)
-        test.obs_rms = train.obs_rms  # type: ignore[has-type]
+    train = VecNormalize(train, norm_reward=algorithm is RecurrentPPO)
+    test = VecNormalize(test, training=False, norm_reward=False)
+    test.obs_rms = train.obs_rms
     return algorithm("MlpLstmPolicy", train, seed=seed, device="cpu", **settings), test, evaluate_policy
 
 
