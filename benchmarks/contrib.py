@@ -86,7 +86,7 @@ MASKABLE_REINFORCE: dict[str, Any] = {
     "horizon": 1,
     "return_type": "reward_to_go",
     "normalize_advantage": True,
-    "learning_rate": 0.0005,
+    "learning_rate": 0.001,
     **WIDE,
 }
 TASKS: dict[str, Callable[[], gym.Env[Any, Any]]] = {
@@ -156,7 +156,7 @@ def without_velocities(algorithm: type[BaseAlgorithm], settings: dict[str, Any],
 
 def novel() -> Iterator[Case]:
     ours = partial(without_velocities, RecurrentREINFORCE, RECURRENT_REINFORCE, 1)
-    yield "RecurrentREINFORCE", NO_VELOCITY, 1, 150_000, ours
+    yield "RecurrentREINFORCE", NO_VELOCITY, 1, 100_000, ours
     yield "RecurrentPPO", NO_VELOCITY, 8, 50_000, partial(without_velocities, RecurrentPPO, TESTED_RECURRENT_PPO, 8)
 
 
