@@ -5,8 +5,8 @@
     python benchmarks/contrib.py novel     # CartPole without velocities; the settings of sb3-contrib's test for RecurrentPPO
 
 Each run adds a row to ``results/contrib.csv``, and its learning curve to ``contrib_curves.csv``; a run that has its row is not
-run again. Seconds are those of the CPU, of
-``learn()`` alone, with one torch thread. Returns are the mean of 20 episodes with deterministic actions.
+run again. Seconds are those of the CPU, of ``learn()`` alone, with one torch thread. Returns are the mean of 20 episodes with
+deterministic actions.
 """
 
 import argparse

@@ -132,17 +132,19 @@ class EpisodicRolloutBuffer(RolloutBuffer):
             self.given = {name: self._column(self.given.get(name), values) for name, values in given.items()}
         if self.pos == self.buffer_size:
             self._grow()
+        row = self.pos
         if isinstance(self.observations, dict):
             for key, stored in self.observations.items():
-                stored[self.pos] = obs[key]
+                stored[row] = obs[key]
         else:
-            self.observations[self.pos] = obs
-        self.actions[self.pos] = action.reshape(self.actions.shape[1:])
-        self.rewards[self.pos] = reward
-        self.episode_starts[self.pos] = episode_start
-        self.recorded[self.pos] = recorded
+            self.observations[row] = obs
+        stored_actions = self.actions[row]
+        stored_actions[...] = action if action.shape == stored_actions.shape else action.reshape(stored_actions.shape)
+        self.rewards[row] = reward
+        self.episode_starts[row] = episode_start
+        self.recorded[row] = recorded
         for name, values in given.items():
-            self.given[name][self.pos] = values
+            self.given[name][row] = values
         self.pos += 1
 
     def _make_room_for_fractions(self, obs: Observations) -> None:

@@ -34,7 +34,9 @@ class EpisodeQuota:
         :param fresh: environments that stand at the first step of an episode, bool ``[n_envs]``
         :param n_steps: steps taken so far in this rollout
         """
-        recorded = self._priority[fresh[self._priority]][: self.n_owed]
+        recorded = np.flatnonzero(fresh)
+        if len(recorded) > self.n_owed:
+            recorded = self._priority[fresh[self._priority]][: self.n_owed]
         self.numbers[recorded] = np.arange(len(recorded)) + self.n_episodes - self.n_owed
         self.n_owed -= len(recorded)
         self.recording[fresh] = False

@@ -163,11 +163,13 @@ class EpisodicOnPolicyAlgorithm(OnPolicyAlgorithm):
         longest = self.horizon or max(self._total_timesteps, _ENDLESS)
         quota = EpisodeQuota(self.n_episodes, env.num_envs, longest, self._first_env % env.num_envs)
         # Where the next step only resets an environment, it is none of any trajectory. Written to in place, so looked up once.
-        resetting = getattr(env, "resetting", np.zeros(env.num_envs, dtype=bool))
+        resetting = getattr(env, "resetting", None)
+        acted, n_acted = np.ones(env.num_envs, dtype=bool), env.num_envs
         base = env.unwrapped
         infos_of_batch: dict[int, dict[str, Any]] = {}  # by the number of the episode
         values, log_probs, obs_tensor = map(guards.NotComputed, ("values", "log_probs", "obs_tensor"))
 
+        callback.update_locals(locals())
         while quota.n_recording > 0:
             if self.use_sde and self.sde_sample_freq > 0 and n_steps % self.sde_sample_freq == 0:
                 self._reset_noise(env.num_envs)
@@ -182,14 +184,25 @@ class EpisodicOnPolicyAlgorithm(OnPolicyAlgorithm):
             # Copies, since an environment may write into what it has returned and into what it is given.
             obs, taken = copied(self._last_obs), actions.copy()  # type: ignore[arg-type]
             clipped_actions = bounded(actions)
-            acted = ~resetting
+            if resetting is not None:
+                acted = ~resetting
+                n_acted = int(np.count_nonzero(acted))
             new_obs, rewards, dones, infos = env.step(clipped_actions)
-            n_acted = int(np.count_nonzero(acted))
             n_taken += n_acted
             self.num_timesteps += n_acted
 
-            # Give access to local variables
-            callback.update_locals(locals())
+            # Give access to local variables: those that change at each step, which is faster than all
+            callback.update_locals(
+                {
+                    "actions": actions,
+                    "clipped_actions": clipped_actions,
+                    "new_obs": new_obs,
+                    "rewards": rewards,
+                    "dones": dones,
+                    "infos": infos,
+                    "n_steps": n_steps,
+                }
+            )
             if not callback.on_step():
                 return False
             guards.check_still_in_episode(base, self._left_at)
@@ -198,15 +211,16 @@ class EpisodicOnPolicyAlgorithm(OnPolicyAlgorithm):
                 guards.check_step(new_obs, rewards, dones, infos, self.observation_space, env.num_envs)
             n_steps += 1
 
-            rollout_buffer.add(obs, taken, rewards, episode_starts, None, None, quota.recording & acted, **given)
+            recorded = quota.recording if resetting is None else quota.recording & acted
+            rollout_buffer.add(obs, taken, rewards, episode_starts, None, None, recorded, **given)
             self._last_obs = new_obs  # type: ignore[assignment]
-            episode_starts = np.array(dones, dtype=bool)
+            episode_starts = np.array(dones, bool)
 
             if np.count_nonzero(episode_starts) or n_steps == quota.deadline:
                 ended = quota.recording & episode_starts
                 infos_of_batch |= {int(quota.numbers[i]): dict(infos[i]) for i in np.flatnonzero(ended)}
                 quota.start(episode_starts, n_steps)
-                cut = quota.cut(n_steps, resetting)
+                cut = quota.cut(n_steps, False if resetting is None else resetting)
                 if self.horizon is None and cut.any():
                     raise ValueError(
                         f"An episode of environment {cut.argmax()} did not end within {quota.max_length} steps. REINFORCE "

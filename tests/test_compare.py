@@ -359,11 +359,18 @@ def test_a_folder_of_another_comparison_is_refused(capsys: pytest.CaptureFixture
     run(*OWN_FLAGS, "--algos", "reinforce")
     capsys.readouterr()
     flags = [*OWN_FLAGS[:4], "--seeds", 1, "--jobs", 1, "--algos", "reinforce"]
-    with pytest.raises(SystemExit):
-        run(*flags, "-n", 30)
-    error = capsys.readouterr().err
-    assert "holds another comparison, take another folder with -f" in error
-    assert "reinforce on Own-v0 was run with n_timesteps 20 (now 30)" in error
+    entry = {"policy": "MlpPolicy", "n_episodes": 3, "return_type": "reward_to_go", "n_timesteps": 50}
+    Path("mine.yml").write_text(json.dumps({"Own-v0": entry}))
+    for more, message in (
+        (("-n", 30), "it was run with -n 20 (now 30;"),
+        (("-n", 30, "--algos", "a2c"), "it was run with -n 20 (now 30;"),
+        (("-n", 20, "-conf", "mine.yml"), "reinforce on Own-v0 was run with baseline value (now None), learning_rate"),
+    ):
+        with pytest.raises(SystemExit):
+            run(*flags, *more)
+        error = capsys.readouterr().err
+        assert "holds another comparison, take another folder with -f" in error
+        assert message in error
     Path("foreign").mkdir()
     Path("foreign/results.csv").write_text("a,b\n1,2\n")
     Path("file").touch()

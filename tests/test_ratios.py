@@ -81,9 +81,11 @@ def test_every_step_is_taken_in_training_mode() -> None:
 
 @pytest.mark.parametrize(("share", "n_updates"), [(0.0, 3), (1.0, 1)])
 def test_the_share_decides_how_often_a_batch_is_used(share: float, n_updates: int) -> None:
-    """All of the trajectories are never worth what they were before a step; no share at all is always reached."""
+    """All of the trajectories are never worth what they were before a step; no share at all is always reached. What is logged
+    is how often the batch was used."""
     options = {"n_epochs": 3, "min_effective_share": share}
-    assert REINFORCE("MlpPolicy", scripted([3], [4]), n_episodes=4, seed=0, **options).learn(1)._n_updates == n_updates
+    model = REINFORCE("MlpPolicy", scripted([3], [4]), n_episodes=4, seed=0, **options).learn(1)
+    assert model._n_updates == model.logger.name_to_value["train/n_epochs"] == n_updates
 
 
 def test_reuse_learns_more_of_a_batch_than_a_step() -> None:

@@ -204,6 +204,7 @@ def test_a_report_of_little(tmp_path, algos, monkeypatch):
     text = (tmp_path / "report.md").read_text()
     assert "Of 1 seed, intervals say little" in text
     assert f"here are 1 × 1 and {len(algos)}." in text
+    assert "the mean of the best algorithm here has the score 1." in text
     assert (tmp_path / "curves.png").is_file()
     assert (tmp_path / "profiles.png").is_file() == ("](profiles.png)" in text) == (len(algos) > 1)
 
@@ -219,6 +220,7 @@ def test_a_report_of_enough(tmp_path, monkeypatch):
     text = (tmp_path / "report.md").read_text()
     assert text.startswith("# REINFORCE, A2C on c, a, b\n")
     assert "| 3 environments × 3 seeds | interquartile mean | REINFORCE is better with probability, ties half |" in text
+    assert "names no threshold" not in text
 
 
 def test_results_of_other_hyperparameters_are_left_out(preset, tmp_path, monkeypatch):

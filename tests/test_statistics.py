@@ -17,7 +17,8 @@ from sb3_reinforce import REINFORCE, MlpPolicy
 from sb3_reinforce.actors import mlp_actor
 
 HORIZON = 8
-N_BATCHES = 300
+#: Of every sample that is to be unbiased; in how many batches matters to the time they take.
+N_TRAJECTORIES = 1200
 
 
 class Asked(MlpPolicy):
@@ -28,16 +29,16 @@ class Asked(MlpPolicy):
 
 
 class Sample(NamedTuple):
-    """``N_BATCHES`` rollouts of one policy, and the updates that ``train()`` makes of them."""
+    """Rollouts of one policy, and the updates that ``train()`` makes of them."""
 
     model: REINFORCE
     lengths: list[np.ndarray]
     """Of the trajectories of each rollout."""
     updates: list[np.ndarray]
-    """By the options that were asked for: ``[N_BATCHES, n_parameters]``."""
+    """By the options that were asked for: ``[n_batches, n_parameters]``."""
 
 
-def sampled(n_envs, n_episodes, *options, policy="MlpPolicy", spoil=lambda model: None, n_batches=N_BATCHES) -> Sample:
+def sampled(n_envs, n_episodes, *options, policy="MlpPolicy", n_batches=None, spoil=lambda model: None) -> Sample:
     """Sample, with every one of the options from the same rollouts, since collection does not look at them.
 
     :param options: dictionaries of arguments of ``REINFORCE``
@@ -51,7 +52,7 @@ def sampled(n_envs, n_episodes, *options, policy="MlpPolicy", spoil=lambda model
         _, callback = model._setup_learn(1)
         model.rollout_buffer = collecting.rollout_buffer
     lengths, updates = [], [[] for _ in models]
-    for _ in range(n_batches):
+    for _ in range(n_batches or N_TRAJECTORIES // n_episodes):
         collecting.n_episodes = n_episodes
         assert collecting.collect_rollouts(env, callback, collecting.rollout_buffer, 0)
         spoil(collecting)
@@ -67,16 +68,20 @@ def largest_z(updates: np.ndarray, expected: th.Tensor) -> float:
     return float(np.abs((updates.mean(axis=0) - expected.numpy()) / error).max())
 
 
-WAYS = {"one environment": (1, "MlpPolicy"), "eight": (8, "MlpPolicy"), "three, the policy itself acts": (3, Asked)}
+#: Environments, episodes of a batch, and the policy. Eight for four is where a rule of collection would show its bias most.
+WAYS = {
+    "one environment": (1, 16, "MlpPolicy"),
+    "eight": (8, 4, "MlpPolicy"),
+    "three, the policy itself acts": (3, 12, Asked),
+}
 #: Of the same rollouts. Which environments these came from, an update does not know.
 OPTIONS = [{}, {"baseline": "leave_one_out"}, {"return_type": "reward_to_go"}]
 
 
 @pytest.fixture(scope="module", params=WAYS.values(), ids=WAYS)
 def sample(request) -> Sample:
-    """Batches of four episodes."""
-    n_envs, policy = request.param
-    sample = sampled(n_envs, 4, *(OPTIONS if n_envs == 8 else [{}]), policy=policy)
+    n_envs, n_episodes, policy = request.param
+    sample = sampled(n_envs, n_episodes, *(OPTIONS if n_envs == 8 else [{}]), policy=policy)
     assert (mlp_actor(sample.model.policy) is None) == (policy is Asked)
     return sample
 
@@ -115,13 +120,13 @@ def keep_the_first_finished(model: REINFORCE) -> None:
 
 
 def test_keeping_the_first_finished_would_be_seen(exact):
-    """Even of a third of the batches."""
-    biased = sampled(8, 16, {}, spoil=keep_the_first_finished, n_batches=N_BATCHES // 3)
+    """Even of a third of the trajectories."""
+    biased = sampled(8, 16, {}, n_batches=N_TRAJECTORIES // 12, spoil=keep_the_first_finished)
     assert largest_z(biased.updates[0], exact) > 10
 
 
 def test_dividing_by_steps_would_be_seen(exact):
     """Even when the step size makes up for the mean length."""
-    single = sampled(1, 1, {})
+    single = sampled(1, 1, {}, n_batches=300)
     steps = np.array([lengths.sum() for lengths in single.lengths])
     assert largest_z(single.updates[0] * (steps.mean() / steps)[:, None], exact) > 5

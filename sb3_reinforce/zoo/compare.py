@@ -167,6 +167,10 @@ def _plan(
     rows = records.read(folder / RESULTS)
     if rows and not {*Run._fields, "random_return", "resolved"} <= rows[0].keys():
         parser.error(f"{folder / RESULTS} is not of a comparison: take another folder with -f")
+    another = f"{folder} holds another comparison, take another folder with -f"
+    budgets = {row["budget"] for row in rows} - {args.n_timesteps}
+    if budgets:
+        parser.error(f"{another}: it was run with -n {budgets.pop()} (now {args.n_timesteps}; 0: as the hyperparameters say)")
     before = {(row["algo"], row["env"]): row["resolved"] for row in rows}
     random_returns = {row["env"]: row["random_return"] for row in rows}
     recorded = _read_json(folder / SETTINGS)
@@ -195,7 +199,7 @@ def _plan(
                 continue
             if before.get(pair, digest(full)) != digest(full):
                 differing = _differences(recorded.get(key, {}), full)
-                parser.error(f"{folder} holds another comparison, take another folder with -f: {key} was run with {differing}")
+                parser.error(f"{another}: {key} was run with {differing}")
             recorded[key] = full
             columns[pair] = description(taken[pair], full, threshold(env_id), random_returns[env_id])
     if problems:

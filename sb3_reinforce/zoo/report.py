@@ -242,9 +242,8 @@ def cautions(rows: pd.DataFrame, settings: Mapping[str, Mapping[str, Any]]) -> l
     most = int(counts.max())
     for env_id in env_ids:
         here = rows[rows["env"] == env_id]
-        missing = [
-            f"{label(algo)} has {counts.get((algo, env_id), 0)}" for algo in algos if counts.get((algo, env_id), 0) < most
-        ]
+        have = {algo: counts.get((algo, env_id), 0) for algo in algos}
+        missing = [f"{label(algo)} has {count}" for algo, count in have.items() if count < most]
         if missing:
             found.append(f"{env_id}: of {most} runs, {', '.join(missing)}: the others have failed, or were not run.")
         steps = here.groupby("algo")["steps"].median()
@@ -286,9 +285,7 @@ def load(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
     texts = dict.fromkeys(records.TEXTS, str)
     rows, curves = (pd.read_csv(folder / name, dtype=texts) for name in ("results.csv", "curves.csv"))
     order = {pair: i for i, pair in enumerate(settings)}
-    rows["place"] = [
-        order.get(f"{algo} on {env_id}", len(order)) for algo, env_id in zip(rows["algo"], rows["env"], strict=True)
-    ]
+    rows["place"] = (rows["algo"] + " on " + rows["env"]).map(order)  # NaN, and so last, where there are no settings
     rows = rows.sort_values(["place", "seed"], kind="stable").drop(columns="place")
     # Two commands at a time may have made the same run. One that was interrupted after its curve was written has that twice.
     rows = rows.drop_duplicates(["algo", "env", "seed"], keep="last").reset_index(drop=True)
@@ -347,6 +344,8 @@ def _markdown(rows: pd.DataFrame, reached: pd.DataFrame, settings: Mapping[str, 
         or f"No interquartile mean and no probability of improvement: they take {FEWEST_ENVS} environments × {FEWEST_SEEDS} "
         f"seeds and two algorithms, and here are {len(env_ids)} × {n_seeds} and {len(algos)}."
     )
+    if rows["threshold"].isna().any():
+        parts.append("Where an environment names no threshold, the mean of the best algorithm here has the score 1.")
     if profiles:
         parts.append("![Performance profiles](profiles.png)")
     parts += [
