@@ -304,7 +304,7 @@ def test_masks_are_not_made_up_for_an_environment_without():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"env": "Pendulum-v1"}, "action space must be Discrete"),
+        ({"env": "Pendulum-v1"}, "only supports action spaces that are Discrete"),
         ({"env": SpacesEnv(spaces.Box(-1, 1, (3,)), spaces.MultiDiscrete([[2, 2], [3, 3]]))}, "of one dimension"),
         ({"use_sde": True}, "only be used with continuous actions"),
         ({"policy": "MlpLstmPolicy"}, "MlpLstmPolicy"),

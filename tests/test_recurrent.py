@@ -251,16 +251,15 @@ def test_the_lstm_in_numpy_is_that_of_torch(n_layers, size):
 
 
 @pytest.mark.parametrize(
-    ("policy", "space"),
+    ("policy", "space", "lstm"),
     [
-        *(("MlpLstmPolicy", space) for space in FLAT_SPACES.values()),
-        ("CnnLstmPolicy", IMAGE),
-        ("MultiInputLstmPolicy", spaces.Dict(a=BOX, b=spaces.Discrete(3))),
-        ("MultiInputLstmPolicy", spaces.Dict(a=IMAGE, b=BOX)),
+        *(("MlpLstmPolicy", space, {}) for space in FLAT_SPACES.values()),
+        *(("MultiInputLstmPolicy", spaces.Dict(a=BOX, b=spaces.Discrete(3)), lstm) for lstm in LSTMS.values()),
+        *(("CnnLstmPolicy", IMAGE, lstm) for lstm in LSTMS.values()),
+        ("MultiInputLstmPolicy", spaces.Dict(a=IMAGE, b=BOX), {"share_features_extractor": False}),
     ],
     ids=str,
 )
-@pytest.mark.parametrize("lstm", LSTMS.values(), ids=LSTMS)
 def test_any_observation_and_any_memory(policy, space, lstm, tmp_path):
     env = vectorized(*(SpacesEnv(space, spaces.MultiDiscrete([2, 3]), length=3 + i, seed=i) for i in range(2)))
     model = make_model(env, policy, policy_kwargs=lstm, horizon=4, n_critic_updates=1, **VALUE)
