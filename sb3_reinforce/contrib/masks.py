@@ -35,7 +35,7 @@ class MaskRule:
             self.n_choices = [2] * space.n
         else:
             raise UnmaskableSpaceError(
-                "The algorithm only supports action spaces that are Discrete, or MultiDiscrete or MultiBinary of one dimension, "
+                "The algorithm only supports action spaces that are Discrete, or one-dimensional MultiDiscrete or MultiBinary, "
                 f"since no other actions can be masked, but it is {space}."
             )
         self.size = sum(self.n_choices)
