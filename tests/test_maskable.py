@@ -304,7 +304,7 @@ def test_masks_are_not_made_up_for_an_environment_without():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"env": "Pendulum-v1"}, "only supports action spaces that are Discrete"),
+        ({"env": "Pendulum-v1"}, "only supports action spaces that can be masked: Discrete"),
         ({"env": SpacesEnv(spaces.Box(-1, 1, (3,)), spaces.MultiDiscrete([[2, 2], [3, 3]]))}, "of one dimension"),
         ({"use_sde": True}, "only be used with continuous actions"),
         ({"policy": "MlpLstmPolicy"}, "MlpLstmPolicy"),
@@ -318,7 +318,7 @@ def test_what_cannot_be_masked_is_refused(arguments, message):
 
 def test_nothing_of_sb3_contrib_is_needed_before_it_is_asked_for():
     code = (
-        "import sys\nsys.modules['sb3_contrib'] = None\nimport sb3_reinforce\n"
+        "import sys\nsys.modules['sb3_contrib'] = None\nimport sb3_reinforce\nsb3_reinforce.REINFORCE\n"
         "try:\n    from sb3_reinforce import MaskableREINFORCE\nexcept ImportError as error:\n    print(error)\n"
         "try:\n    sb3_reinforce.Nothing\nexcept AttributeError as error:\n    print(error)\n"
     )

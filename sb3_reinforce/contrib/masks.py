@@ -35,8 +35,8 @@ class MaskRule:
             self.n_choices = [2] * space.n
         else:
             raise UnmaskableSpaceError(
-                "The algorithm only supports action spaces that are Discrete, or one-dimensional MultiDiscrete or MultiBinary, "
-                f"since no other actions can be masked, but it is {space}."
+                "The algorithm only supports action spaces that can be masked: Discrete, and MultiDiscrete and MultiBinary "
+                f"of one dimension. It is {space}."
             )
         self.size = sum(self.n_choices)
         self._starts: np.ndarray = np.cumsum(self.n_choices) - self.n_choices
