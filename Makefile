@@ -3,7 +3,7 @@
 PYTHON ?= python3
 OLDEST_PYTHON ?= python3.10
 NEWEST_PYTHON ?= python3.13
-TEST_TOOLS := pytest hypothesis psutil
+TEST_TOOLS := pytest pytest-xdist hypothesis psutil
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
@@ -15,11 +15,12 @@ demo: $(INSTALLED)
 		--eval-freq 2000 --eval-episodes 20 --n-eval-envs 20
 	$(BIN)/python benchmarks/demo.py
 
+# On all cores.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses logical
 
 coverage: $(INSTALLED)
-	$(BIN)/python -m pytest --cov=sb3_reinforce --cov-report=term-missing
+	$(BIN)/python -m pytest --numprocesses logical --cov=sb3_reinforce --cov-report=term-missing
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -39,12 +40,12 @@ test-oldest:
 	$(OLDEST_PYTHON) -m venv .venv-oldest
 	.venv-oldest/bin/python -m pip install --editable . $(TEST_TOOLS) \
 		stable-baselines3==2.7.0 gymnasium==0.29.1 torch==2.3.0 numpy==1.24.4
-	.venv-oldest/bin/python -m pytest
+	.venv-oldest/bin/python -m pytest --numprocesses logical
 
 test-newest:
 	$(NEWEST_PYTHON) -m venv .venv-newest
 	.venv-newest/bin/python -m pip install --upgrade --editable . $(TEST_TOOLS)
-	.venv-newest/bin/python -m pytest
+	.venv-newest/bin/python -m pytest --numprocesses logical
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

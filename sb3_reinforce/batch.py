@@ -1,7 +1,7 @@
 """``Batch``: what a rollout hands to an update."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -10,7 +10,8 @@ import torch as th
 from stable_baselines3.common.type_aliases import PyTorchObs
 
 #: What a policy is given at a step besides observations, by the name of its argument, ``[n_envs, ...]``: action masks, say.
-Given = dict[str, np.ndarray]
+Given = Mapping[str, np.ndarray]
+NOTHING: Given = {}
 #: An observation of all environments, or their storage: an array, or one for each key of a Dict space.
 Observations = np.ndarray | dict[str, np.ndarray]
 

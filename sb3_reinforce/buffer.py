@@ -8,7 +8,7 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import RolloutBuffer
 
-from sb3_reinforce.batch import Batch, EpisodicRolloutBufferSamples, Given, Observations, copied
+from sb3_reinforce.batch import NOTHING, Batch, EpisodicRolloutBufferSamples, Given, Observations, copied
 from sb3_reinforce.returns import trajectory_returns
 
 try:
@@ -52,7 +52,7 @@ class EpisodicRolloutBuffer(RolloutBuffer):
     observations: Observations  # type: ignore[assignment]
     rewards: np.ndarray
     """Reward of each step, float32 ``[n_rows, n_envs]``. What is added to them before ``train()`` counts."""
-    given: Given
+    given: dict[str, np.ndarray]
     """What else the policy was given at each step, by the name of its argument, ``[n_rows, n_envs, ...]``."""
     recorded: np.ndarray
     """Which steps belong to the batch, bool ``[n_rows, n_envs]``."""
@@ -112,7 +112,7 @@ class EpisodicRolloutBuffer(RolloutBuffer):
         value: th.Tensor | None = None,
         log_prob: th.Tensor | None = None,
         recorded: np.ndarray | bool = True,
-        **given: np.ndarray,
+        given: Given = NOTHING,
     ) -> None:
         """Store one step of all environments.
 
@@ -285,21 +285,21 @@ class EpisodicRolloutBuffer(RolloutBuffer):
 
 
 def truncated_at(
-    ended: np.ndarray, cut: np.ndarray, infos: list[dict[str, Any]], new_obs: Observations
+    ended: list[int], cut: list[int], infos: list[dict[str, Any]], new_obs: Observations
 ) -> dict[int, Observations]:
     """The last observation s_H of each trajectory that a time limit or the horizon cut, by environment.
 
-    :param ended: environments whose recorded episode the environment ended, bool ``[n_envs]``
-    :param cut: environments whose recorded episode the horizon cut, bool ``[n_envs]``
+    :param ended: environments whose recorded episode the environment ended
+    :param cut: environments whose recorded episode the horizon cut
     :param infos: what the vectorised environment said of this step
     :param new_obs: the observations after it, those of new episodes where one ended
     """
     observations: dict[int, Observations] = {}
-    for index in map(int, np.flatnonzero(ended)):
+    for index in ended:
         last = infos[index].get("terminal_observation")
         if infos[index].get("TimeLimit.truncated", False) and last is not None:
             observations[index] = last
-    for index in map(int, np.flatnonzero(cut)):
+    for index in cut:
         going_on = {key: obs[index] for key, obs in new_obs.items()} if isinstance(new_obs, dict) else new_obs[index]
         observations[index] = going_on
     return observations

@@ -34,7 +34,9 @@ def accumulate(evaluator: Evaluator, weights: np.ndarray, ent_coef: float) -> Su
     psi = evaluator.batch.to_torch(weights)
     n_episodes = len(evaluator.batch.lengths)
     policy_loss, mean_entropy, seen = 0.0, 0.0, th.empty_like(psi)
-    evaluator.policy.zero_grad(set_to_none=True)
+    parameters = _trainable(evaluator.policy)
+    for parameter in parameters:
+        parameter.grad = None
     for part in evaluator.parts():
         log_probs, entropy = evaluator.log_probs(part)
         loss = likelihood_ratio_loss(log_probs, psi[part.steps], n_episodes)
@@ -46,7 +48,7 @@ def accumulate(evaluator: Evaluator, weights: np.ndarray, ent_coef: float) -> Su
         policy_loss += loss.item()
         seen[part.steps] = log_probs.detach()
         mean_entropy -= bonus.item() * n_episodes / len(weights)
-    untouched = [parameter for parameter in _trainable(evaluator.policy) if parameter.grad is None]
+    untouched = [parameter for parameter in parameters if parameter.grad is None]
     return Surrogate(policy_loss, mean_entropy, seen.cpu().numpy(), untouched)
 
 

@@ -22,10 +22,10 @@ class EpisodeQuota:
         self.n_owed = n_episodes  # trajectories not yet started
         self.n_recording = 0
         self.recording = np.zeros(n_envs, dtype=bool)  # the environments whose current episode is in the batch
-        self.numbers = np.zeros(n_envs, dtype=np.int64)  # of these episodes, in order of start
+        self.numbers = [0] * n_envs  # of these episodes, in order of start
         self.deadline = max_length  # no episode has to be cut before this step
         self._started_at = np.zeros(n_envs, dtype=np.int64)
-        self._priority = np.roll(np.arange(n_envs), -first_env)
+        self._priority = (np.arange(n_envs) + first_env) % n_envs
         self.start(np.ones(n_envs, dtype=bool), 0)
 
     def start(self, fresh: np.ndarray, n_steps: int) -> None:
@@ -34,27 +34,27 @@ class EpisodeQuota:
         :param fresh: environments that stand at the first step of an episode, bool ``[n_envs]``
         :param n_steps: steps taken so far in this rollout
         """
-        recorded = np.flatnonzero(fresh)
-        if len(recorded) > self.n_owed:
-            recorded = self._priority[fresh[self._priority]][: self.n_owed]
-        self.numbers[recorded] = np.arange(len(recorded)) + self.n_episodes - self.n_owed
-        self.n_owed -= len(recorded)
         self.recording[fresh] = False
-        self.recording[recorded] = True
+        if self.n_owed > 0:
+            recorded = self._priority[fresh[self._priority]][: self.n_owed]
+            for number, env in enumerate(recorded.tolist(), start=self.n_episodes - self.n_owed):
+                self.numbers[env] = number
+            self.n_owed -= len(recorded)
+            self.recording[recorded] = True
+            self._started_at[recorded] = n_steps
         self.n_recording = int(np.count_nonzero(self.recording))
-        self._started_at[recorded] = n_steps
 
-    def cut(self, n_steps: int, ended: np.ndarray | bool = False) -> np.ndarray:
+    def cut(self, n_steps: int, ended: np.ndarray | bool = False) -> list[int]:
         """Stop recording the episodes that have reached ``max_length``; to be called at ``deadline`` or before.
 
         :param n_steps: steps taken so far in this rollout
         :param ended: environments whose episode has ended and which are reset by their next step, bool ``[n_envs]``
-        :return: the environments whose episode was cut, bool ``[n_envs]``
+        :return: the environments whose episode was cut
         """
         if n_steps < self.deadline:
-            return np.zeros_like(self.recording)
+            return []
         outlasting = self.recording & ~np.asarray(ended) & (n_steps - self._started_at >= self.max_length)
         self.recording &= ~outlasting
         self.n_recording = int(np.count_nonzero(self.recording))
         self.deadline = int(self._started_at[self.recording].min(initial=n_steps)) + self.max_length
-        return outlasting
+        return outlasting.nonzero()[0].tolist()

@@ -200,8 +200,8 @@ class REINFORCE(EpisodicOnPolicyAlgorithm):
         batch, family = self.rollout_buffer.batch(), self._family()
         evaluator = self._evaluator(batch)
         rewards, learned = self._rewards(evaluator), self._learned(evaluator)
-        expected = targets(rewards, batch.lengths, family)
         if self.baseline == "value":
+            expected = targets(rewards, batch.lengths, family)
             critic.check_targets(expected)
         old_log_probs: np.ndarray | None = None
         if self.n_epochs > 1 and depends_on_mode(self.policy):

@@ -14,7 +14,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_reinforce import guards
 from sb3_reinforce.actors import Actor, agrees, environment_actions, fingerprint, mlp_actor, policy_actor
 from sb3_reinforce.arguments import check_arguments
-from sb3_reinforce.batch import Given, copied
+from sb3_reinforce.batch import NOTHING, Given, copied
 from sb3_reinforce.buffer import EpisodicRolloutBuffer, truncated_at
 from sb3_reinforce.progress import with_bounded_progress_bar
 from sb3_reinforce.quota import EpisodeQuota
@@ -118,7 +118,7 @@ class EpisodicOnPolicyAlgorithm(OnPolicyAlgorithm):
 
     def _given(self, env: VecEnv) -> Given:
         """What the policy is given at a step besides observations, by the name of its argument: here, nothing."""
-        return {}
+        return NOTHING
 
     def collect_rollouts(
         self,
@@ -176,7 +176,7 @@ class EpisodicOnPolicyAlgorithm(OnPolicyAlgorithm):
 
             given = self._given(env)
             try:
-                actions = act(self._last_obs, episode_starts, **given)  # type: ignore[arg-type]
+                actions = act(self._last_obs, episode_starts, given)  # type: ignore[arg-type]
             except Exception:
                 guards.check_observation(self._last_obs, self.observation_space, env.num_envs)
                 rollout_buffer.check_next_observation(self._last_obs)  # type: ignore[arg-type]
@@ -212,18 +212,19 @@ class EpisodicOnPolicyAlgorithm(OnPolicyAlgorithm):
             n_steps += 1
 
             recorded = quota.recording if resetting is None else quota.recording & acted
-            rollout_buffer.add(obs, taken, rewards, episode_starts, None, None, recorded, **given)
+            rollout_buffer.add(obs, taken, rewards, episode_starts, None, None, recorded, given)
             self._last_obs = new_obs  # type: ignore[assignment]
-            episode_starts = np.array(dones, bool)
+            episode_starts[:] = dones
 
-            if np.count_nonzero(episode_starts) or n_steps == quota.deadline:
-                ended = quota.recording & episode_starts
-                infos_of_batch |= {int(quota.numbers[i]): dict(infos[i]) for i in np.flatnonzero(ended)}
+            # A third of the time of any() or np.count_nonzero().
+            if True in episode_starts.tolist() or n_steps == quota.deadline:
+                ended = (quota.recording & episode_starts).nonzero()[0].tolist()
+                infos_of_batch |= {quota.numbers[i]: dict(infos[i]) for i in ended}
                 quota.start(episode_starts, n_steps)
                 cut = quota.cut(n_steps, False if resetting is None else resetting)
-                if self.horizon is None and cut.any():
+                if cut and self.horizon is None:
                     raise ValueError(
-                        f"An episode of environment {cut.argmax()} did not end within {quota.max_length} steps. REINFORCE "
+                        f"An episode of environment {cut[0]} did not end within {quota.max_length} steps. REINFORCE "
                         "needs whole episodes: pass `horizon=` or wrap the environment in `gymnasium.wrappers.TimeLimit`."
                     )
                 if self.bootstrap_truncated:

@@ -175,7 +175,7 @@ def estimate(model: REINFORCE, batch: tuple[Trajectory, ...]) -> th.Tensor:
         )
         rewards = np.array([trajectory.rewards[t] if ok else 99.0 for trajectory, ok in zip(batch, alive, strict=True)])
         given = {"action_masks": masks} if masks.size else {}
-        buffer.add(observations, actions, rewards, np.full(len(batch), t == 0), recorded=alive, **given)
+        buffer.add(observations, actions, rewards, np.full(len(batch), t == 0), recorded=alive, given=given)
     buffer.compute_returns_and_advantage()
     return update(model)
 

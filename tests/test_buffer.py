@@ -229,7 +229,7 @@ def test_what_else_the_policy_was_given_comes_back(buffer_size: int) -> None:
         for row in range(N_ROWS):
             obs = np.zeros((N_ENVS, 2), dtype=np.float32)
             given = {"masks": masks[row].copy(), "hints": hints[row].copy()}
-            buffer.add(obs, obs, REWARDS[row], STARTS[row], recorded=RECORDED[row], **given)
+            buffer.add(obs, obs, REWARDS[row], STARTS[row], recorded=RECORDED[row], given=given)
             for each in given.values():
                 each[:] = 0  # as whoever made it may write into it
         buffer.compute_returns_and_advantage()

@@ -356,11 +356,11 @@ COPIED: list[tuple[spaces.Space[Any], dict[str, Any]]] = [
 def test_a_policy_can_be_copied_at_every_event(space: spaces.Space[Any], options: dict[str, Any]) -> None:
     """As for a league of opponents: no graph of an update is left in it. After ``learn`` too, where A2C's cannot be."""
     options = {**options, "policy_kwargs": {"net_arch": [4], **options.get("policy_kwargs", {})}}
-    model = REINFORCE("MlpPolicy", scripted([2], action_space=space), n_episodes=2, **options)
+    model = REINFORCE("MlpPolicy", scripted([1], action_space=space), n_episodes=2, **options)
     callback = Copies()
-    model.learn(8, callback)
+    model.learn(4, callback)
     callback._keep()
-    assert len(callback.copies) == 3 * (1 + 2 * (1 + 4 + 1) + 1 + 1)
+    assert len(callback.copies) == 3 * (1 + 2 * (1 + 2 + 1) + 1 + 1)
     model.trajectory_estimates()
     copied = copy.deepcopy(model.policy)
     assert_same_predictions(copied, model.policy)

@@ -98,10 +98,10 @@ def imported(code: str) -> set[str]:
 
 
 def test_package_needs_no_rl_zoo() -> None:
-    """Neither the algorithm nor the module of the command imports RL Zoo or Optuna before it is asked to."""
+    """Nor sb3-contrib: neither the algorithm nor the module of the command imports them before it is asked to."""
     everything = imported("from sb3_reinforce import *; import sb3_reinforce.zoo.cli")
     assert "torch" in everything
-    assert not {"rl_zoo3", "optuna", "huggingface_sb3"} & everything
+    assert not {"rl_zoo3", "optuna", "huggingface_sb3", "sb3_contrib"} & everything
 
 
 @pytest.mark.parametrize("module", ["sb3_reinforce", "sb3_reinforce.zoo.cli"])
@@ -371,7 +371,7 @@ def test_a_faulty_module_of_the_user_is_shown(tmp_path: Path, monkeypatch: pytes
         run("train", *QUICK, "--gym-packages", "faulty", "-f", "logs")
 
 
-@pytest.mark.parametrize("program", ["train", pytest.param("record_video", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("program", [pytest.param("train", marks=pytest.mark.slow), "record_video"])
 def test_custom_envs_makes_rl_zoo_know_us(program: str, logs: Path, tmp_path: Path) -> None:
     """One line in ``custom_envs.py`` is enough for RL Zoo's own programs, whichever of its modules they import first."""
     (tmp_path / "custom_envs.py").write_text("import sb3_reinforce.zoo; sb3_reinforce.zoo.register()\n")

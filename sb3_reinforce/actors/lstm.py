@@ -21,7 +21,7 @@ from sb3_reinforce.actors.mlp import (
     sampler,
 )
 from sb3_reinforce.actors.policy import Actor, has_replaced_modules, is_watched, overrides
-from sb3_reinforce.batch import Observations
+from sb3_reinforce.batch import NOTHING, Given, Observations
 
 
 class LstmCell:
@@ -80,7 +80,7 @@ class LstmActor:
         self._layers = layers
         self._sample = sample
 
-    def __call__(self, obs: Observations, episode_starts: np.ndarray, **given: np.ndarray) -> np.ndarray:
+    def __call__(self, obs: Observations, episode_starts: np.ndarray, given: Given = NOTHING) -> np.ndarray:
         return self._sample(self.outputs(obs, episode_starts), **given)
 
     def outputs(self, obs: Observations, episode_starts: np.ndarray) -> np.ndarray:
@@ -143,7 +143,7 @@ def recurrent_policy_actor(policy: RecurrentActorCriticPolicy) -> Actor:
     whole = overrides(policy, "forward", "get_distribution", "extract_features") or is_watched(policy)
     states: Any = None
 
-    def act(obs: Observations, episode_starts: np.ndarray, **given: np.ndarray) -> np.ndarray:
+    def act(obs: Observations, episode_starts: np.ndarray, given: Given = NOTHING) -> np.ndarray:
         nonlocal states
         with th.no_grad():
             tensor: Any = obs_as_tensor(obs, policy.device)

@@ -19,7 +19,7 @@ from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtr
 from torch import nn
 
 from sb3_reinforce.actors.policy import has_hooks, overrides
-from sb3_reinforce.batch import Observations
+from sb3_reinforce.batch import NOTHING, Given, Observations
 
 Encoder = Callable[[Any], np.ndarray]
 ArrayFunction = Callable[[np.ndarray], np.ndarray]
@@ -45,7 +45,7 @@ class MlpActor:
         self._layers = layers
         self._sample = sample
 
-    def __call__(self, obs: Observations, episode_starts: np.ndarray | None = None, **given: np.ndarray) -> np.ndarray:
+    def __call__(self, obs: Observations, episode_starts: np.ndarray | None = None, given: Given = NOTHING) -> np.ndarray:
         return self._sample(self.outputs(obs), **given)
 
     def outputs(self, obs: Observations) -> np.ndarray:
@@ -171,7 +171,7 @@ def linear_function(module: nn.Linear) -> ArrayFunction:
             return through_torch(x)
         if n_rows != len(y):
             y = np.empty((n_rows, module.out_features), dtype=np.float32)
-        np.dot(x, weight, y)  # for matrices this small, half the time of @
+        x.dot(weight, y)  # for matrices this small, half the time of @
         return np.add(y, bias, y)
 
     return linear
@@ -192,7 +192,7 @@ def _identity(x: np.ndarray) -> np.ndarray:
 
 
 def _tanh(x: np.ndarray) -> np.ndarray:
-    return np.tanh(x, out=x)
+    return np.tanh(x, x)
 
 
 def _relu(x: np.ndarray) -> np.ndarray:
@@ -228,7 +228,7 @@ def sampler(policy: ActorCriticPolicy, generator: np.random.Generator | None) ->
 
     def sample_categorical(logits: np.ndarray) -> np.ndarray:
         # The Gumbel-max trick: the argmax of logits plus Gumbel noise has the softmax's distribution.
-        return (logits + gumbel(logits.shape)).argmax(axis=1)
+        return (logits + gumbel(logits.shape)).argmax(1)
 
     def sample_multi_categorical(logits: np.ndarray) -> np.ndarray:
         perturbed = logits + gumbel(logits.shape)

@@ -10,7 +10,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.utils import obs_as_tensor
 from torch import nn
 
-from sb3_reinforce.batch import Observations
+from sb3_reinforce.batch import NOTHING, Given, Observations
 
 #: Whose policies do what their layers say.
 _LIBRARIES = ("stable_baselines3.", "sb3_contrib.")
@@ -19,7 +19,7 @@ _LIBRARIES = ("stable_baselines3.", "sb3_contrib.")
 class Actor(Protocol):
     """How actions are chosen."""
 
-    def __call__(self, obs: Observations, episode_starts: np.ndarray, **given: np.ndarray) -> np.ndarray:
+    def __call__(self, obs: Observations, episode_starts: np.ndarray, given: Given) -> np.ndarray:
         """One action for each environment, ``[n_envs, ...]``, as the policy samples it.
 
         :param obs: observations of all environments, ``[n_envs, ...]``
@@ -36,7 +36,7 @@ def policy_actor(policy: ActorCriticPolicy) -> Actor:
     """
     whole = overrides(policy, "forward", "get_distribution", "extract_features") or is_watched(policy)
 
-    def act(obs: Observations, episode_starts: np.ndarray | None = None, **given: np.ndarray) -> np.ndarray:
+    def act(obs: Observations, episode_starts: np.ndarray | None = None, given: Given = NOTHING) -> np.ndarray:
         # Not in inference mode, whose tensors a module could not keep for the update.
         with th.no_grad():
             tensor = obs_as_tensor(obs, policy.device)

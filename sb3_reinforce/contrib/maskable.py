@@ -17,7 +17,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_reinforce.actors import MlpActor, mlp_actor
 from sb3_reinforce.arguments import require
-from sb3_reinforce.batch import Given
+from sb3_reinforce.batch import NOTHING, Given
 from sb3_reinforce.contrib.masks import MaskRule, masked_sampler
 from sb3_reinforce.guards import n_observations
 from sb3_reinforce.reinforce import REINFORCE
@@ -85,7 +85,7 @@ class MaskableREINFORCE(REINFORCE):
 
     def _given(self, env: VecEnv) -> Given:
         if not self._use_masking:
-            return {}
+            return NOTHING
         return {"action_masks": self._mask_rule.checked(env.env_method(EXPECTED_METHOD_NAME))}
 
     def collect_rollouts(
