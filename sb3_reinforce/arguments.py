@@ -31,7 +31,7 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
     for name in ("ent_coef", "vf_coef"):
         value = arguments[name]
         require(_is_number(value) and value >= 0, f"`{name}` must be a number of at least 0", value)
-    for name in ("exact_discounting", "normalize_advantage", "bootstrap_truncated"):
+    for name in ("exact_discounting", "normalize_advantage", "bootstrap_truncated", "carry_over"):
         require(isinstance(arguments[name], bool | np.bool_), f"`{name}` must be True or False", arguments[name])
     gamma, share, norm = (arguments[name] for name in ("gamma", "min_effective_share", "max_grad_norm"))
     require(_is_number(gamma) and 0 < gamma <= 1, "`gamma` must be in (0, 1]", gamma)
@@ -67,6 +67,13 @@ def _check_combinations(arguments: Mapping[str, Any]) -> None:
         require(not normalize_advantage, rule, normalize_advantage)
         rule = '`n_epochs` must be 1 with `baseline="optimal"`, whose optimum is that of trajectories of the policy itself'
         require(arguments["n_epochs"] == 1, rule, arguments["n_epochs"])
+    if arguments["carry_over"]:
+        rule = '`baseline` must not be "optimal" with `carry_over=True`, whose trajectories are not all of one policy'
+        require(baseline != "optimal", rule, baseline)
+        if arguments["use_sde"]:
+            rule = "`sde_sample_freq` must be 1 with `use_sde=True` and `carry_over=True`"
+            shared = "ratios of steps that share their noise do not multiply to that of the trajectory"
+            require(arguments["sde_sample_freq"] == 1, f"{rule}: {shared}", arguments["sde_sample_freq"])
     if arguments["n_episodes"] == 1:
         rule = "`n_episodes` must be at least 2, or every weight is 0 or undefined, with"
         require(not BASELINES[baseline].compares, f"{rule} `{baseline=}`", 1)

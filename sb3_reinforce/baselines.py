@@ -126,36 +126,64 @@ def _others_in_all(
     return ratios * so_far + discounts * (_others_to_go(others, totals, lengths, gamma, ratios) - ratios * others)
 
 
-def _mean(rewards: np.ndarray, lengths: np.ndarray, gamma: float, ratios: np.ndarray | None = None) -> np.ndarray:
-    if ratios is None:
+def _mean(
+    rewards: np.ndarray,
+    lengths: np.ndarray,
+    gamma: float,
+    ratios: np.ndarray | None = None,
+    carried: np.ndarray | None = None,
+) -> np.ndarray:
+    if ratios is None and carried is None:
         return np.repeat(mean(trajectory_returns(rewards, lengths, gamma)), lengths)
-    totals = np.bincount(time_steps(lengths), weights=rewards)
-    return _others_in_all(totals[time_steps(lengths)], totals, lengths, gamma, ratios) / len(lengths)
+    # The trajectory's own return is not weighted twice, so that the estimate stays (m-1)/m of the leave-one-out one.
+    m, own = len(lengths), np.repeat(trajectory_returns(rewards, lengths, gamma), lengths)
+    if ratios is not None:
+        own = _others_in_all(rewards, np.zeros(lengths.max()), lengths, gamma, ratios)
+    return (own + (m - 1) * _leave_one_out(rewards, lengths, gamma, ratios, carried)) / m
 
 
-def _leave_one_out(rewards: np.ndarray, lengths: np.ndarray, gamma: float, ratios: np.ndarray | None = None) -> np.ndarray:
+def _leave_one_out(
+    rewards: np.ndarray,
+    lengths: np.ndarray,
+    gamma: float,
+    ratios: np.ndarray | None = None,
+    carried: np.ndarray | None = None,
+) -> np.ndarray:
+    of_others = rewards if carried is None else carried * rewards
     if ratios is None:
-        return np.repeat(leave_one_out(trajectory_returns(rewards, lengths, gamma)), lengths)
-    totals = np.bincount(time_steps(lengths), weights=rewards)
-    others = totals[time_steps(lengths)] - rewards
+        return np.repeat(leave_one_out(trajectory_returns(of_others, lengths, gamma)), lengths)
+    totals = np.bincount(time_steps(lengths), weights=of_others)
+    others = totals[time_steps(lengths)] - of_others
     return _others_in_all(others, totals, lengths, gamma, ratios) / (len(lengths) - 1)
 
 
 def _time_leave_one_out(
-    rewards: np.ndarray, lengths: np.ndarray, gamma: float, ratios: np.ndarray | None = None
+    rewards: np.ndarray,
+    lengths: np.ndarray,
+    gamma: float,
+    ratios: np.ndarray | None = None,
+    carried: np.ndarray | None = None,
 ) -> np.ndarray:
     if ratios is None:
         return time_leave_one_out(rewards_to_go(rewards, lengths, gamma), lengths)
+    of_others = rewards if carried is None else carried * rewards
     t = time_steps(lengths)
-    totals, n_others = np.bincount(t, weights=rewards), np.bincount(t)[t] - 1
-    to_go = _others_to_go(totals[t] - rewards, totals, lengths, gamma, ratios)
+    totals, n_others = np.bincount(t, weights=of_others), np.bincount(t)[t] - 1
+    to_go = _others_to_go(totals[t] - of_others, totals, lengths, gamma, ratios)
     return np.divide(to_go, n_others, out=np.zeros(len(t)), where=n_others > 0)
 
 
 class OfBatch(Protocol):
     """A baseline that is made of the batch's rewards."""
 
-    def __call__(self, rewards: np.ndarray, lengths: np.ndarray, gamma: float, ratios: np.ndarray | None = None) -> np.ndarray:
+    def __call__(
+        self,
+        rewards: np.ndarray,
+        lengths: np.ndarray,
+        gamma: float,
+        ratios: np.ndarray | None = None,
+        carried: np.ndarray | None = None,
+    ) -> np.ndarray:
         """The baseline of each step, float64 ``[M]``.
 
         :param rewards: reward of each step, float ``[M]``
@@ -163,6 +191,8 @@ class OfBatch(Protocol):
         :param gamma: discount factor in (0, 1]
         :param ratios: likelihood ratio up to each step, float ``[M]``, by which each reward of the baseline is weighted, for
             rewards-to-go that are weighted likewise; None: no weights
+        :param carried: likelihood ratio up to each step of what an earlier policy has begun, float ``[M]``, by which the
+            rewards of others are weighted; None: nothing is carried
         """
 
 

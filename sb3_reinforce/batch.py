@@ -57,6 +57,8 @@ class Batch:
     """What else the policy was given, as stored, by the name of its argument, ``[n_rows * n_envs, ...]``."""
     order: np.ndarray
     """Where each step of the batch is stored, int64 ``[M]``."""
+    earlier_log_probs: np.ndarray
+    """log π of each action by the earlier policy that took it, and NaN where the batch's own did, float32 ``[M]``."""
     discrete: bool
     """Whether actions are of a Discrete space, one integer each."""
     device: th.device

@@ -1,6 +1,6 @@
 """Storage for a batch of whole trajectories."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from typing import Any, NoReturn
 
 import numpy as np
@@ -9,6 +9,7 @@ from gymnasium import spaces
 from stable_baselines3.common.buffers import RolloutBuffer
 
 from sb3_reinforce.batch import NOTHING, Batch, EpisodicRolloutBufferSamples, Given, Observations, copied
+from sb3_reinforce.quota import NEXT_BATCH, THIS_BATCH
 from sb3_reinforce.returns import trajectory_returns
 
 try:
@@ -55,7 +56,9 @@ class EpisodicRolloutBuffer(RolloutBuffer):
     given: dict[str, np.ndarray]
     """What else the policy was given at each step, by the name of its argument, ``[n_rows, n_envs, ...]``."""
     recorded: np.ndarray
-    """Which steps belong to the batch, bool ``[n_rows, n_envs]``."""
+    """Which steps belong to the batch (1), and which to the next (2), int8 ``[n_rows, n_envs]``."""
+    n_carried: int
+    """Number of rows that an earlier rollout collected; they come first."""
     lengths: np.ndarray
     """Number of steps of each trajectory, int64 ``[m]``."""
     advantages = _NotHeld()
@@ -83,8 +86,31 @@ class EpisodicRolloutBuffer(RolloutBuffer):
             self._allocate()
         self.pos = 0
         self.full = False
+        self.n_carried = 0
         self._n_checked = 0
         self._cut_at: dict[int, Observations] = {}
+        self._earlier_log_probs = np.empty((0, self.n_envs), dtype=np.float32)
+
+    def turn_to_next(self, log_probs: np.ndarray) -> None:
+        """Forget the batch, and make the steps of the next one the first of it, in as few rows as they take.
+
+        :param log_probs: log π of each action of ``batch(NEXT_BATCH)``, by the policy that took it, float32 ``[M]``
+        """
+        order, _ = self._ordered(NEXT_BATCH)
+        earlier_log_probs = np.full(self.pos * self.n_envs, np.nan, dtype=np.float32)
+        earlier_log_probs[order] = log_probs
+        rows = np.flatnonzero((self.recorded[: self.pos] == NEXT_BATCH).any(axis=1))
+        cut_at = {divmod(at, self.n_envs): obs for at, obs in self._cut_at.items()}
+        stored = self.observations.values() if isinstance(self.observations, dict) else [self.observations]
+        for column in (*stored, *self.given.values(), self.actions, self.rewards, self.episode_starts, self.recorded):
+            column[: len(rows)] = column[rows]
+        self.recorded[: len(rows)] = np.where(self.recorded[: len(rows)] == NEXT_BATCH, THIS_BATCH, 0)
+
+        self.reset()
+        self.pos = self.n_carried = self._n_checked = len(rows)
+        self._earlier_log_probs = earlier_log_probs.reshape(-1, self.n_envs)[rows]
+        new_rows = {int(row): new for new, row in enumerate(rows)}
+        self._cut_at = {new_rows[row] * self.n_envs + env: obs for (row, env), obs in cut_at.items() if row in new_rows}
 
     def _allocate(self) -> None:
         rows = (self.buffer_size, self.n_envs)
@@ -99,7 +125,7 @@ class EpisodicRolloutBuffer(RolloutBuffer):
         self.actions = np.zeros((*rows, *_shape(self.action_space)), dtype=action_dtype)
         self.rewards = np.zeros(rows, dtype=np.float32)
         self.episode_starts = np.zeros(rows, dtype=bool)
-        self.recorded = np.zeros(rows, dtype=bool)
+        self.recorded = np.zeros(rows, dtype=np.int8)
         self.given = {}
         self._allocated = True
 
@@ -122,7 +148,7 @@ class EpisodicRolloutBuffer(RolloutBuffer):
         :param episode_start: whether this is the first step of an episode, bool ``[n_envs]``
         :param value: not stored; ``REINFORCE`` evaluates what it needs once, in ``train()``
         :param log_prob: not stored, likewise
-        :param recorded: which environments' steps belong to the batch, bool ``[n_envs]``; True: all
+        :param recorded: which environments' steps belong to the batch (1, True) and to the next (2), ``[n_envs]``; True: all
         :param given: what else the policy was given, by the name of its argument, ``[n_envs, ...]``
         :raises ValueError: if a stored reward or observation is not finite, or the machine's memory is exceeded;
             both are looked at only when storage has to grow
@@ -207,7 +233,7 @@ class EpisodicRolloutBuffer(RolloutBuffer):
         rows = slice(self._n_checked, self.pos)
         observations = self.observations if isinstance(self.observations, dict) else {"": self.observations}
         columns = {f"observation {key}".rstrip(): stored[rows] for key, stored in observations.items()}
-        raise_if_not_finite({**columns, "reward": self.rewards[rows]}, self._n_checked)
+        raise_if_not_finite({**columns, "reward": self.rewards[rows]}, self._n_checked - self.n_carried)
         self._n_checked = self.pos
 
     def check_next_observation(self, obs: Observations) -> None:
@@ -216,7 +242,9 @@ class EpisodicRolloutBuffer(RolloutBuffer):
         :param obs: what the policy saw, ``[n_envs, ...]``
         """
         observations = obs if isinstance(obs, dict) else {"": obs}
-        raise_if_not_finite({f"observation {key}".rstrip(): value[None] for key, value in observations.items()}, self.pos)
+        raise_if_not_finite(
+            {f"observation {key}".rstrip(): value[None] for key, value in observations.items()}, self.pos - self.n_carried
+        )
 
     def compute_returns_and_advantage(self, last_values: th.Tensor | None = None, dones: np.ndarray | None = None) -> None:
         """Order the batch by trajectory, which makes ``lengths``, ``step_rewards`` and ``returns`` what they are.
@@ -226,14 +254,17 @@ class EpisodicRolloutBuffer(RolloutBuffer):
         :raises ValueError: if a stored reward or observation is not finite
         """
         self._check_finite()
-        recorded = self.recorded[: self.pos].T
-        envs, rows = np.nonzero(recorded)  # environment by environment, each in order of time
-        self._order = rows * self.n_envs + envs
-        starts = np.flatnonzero(self.episode_starts[: self.pos].T[recorded])
-        self.lengths = np.diff(starts, append=len(self._order))
+        self._order, self.lengths = self._ordered(THIS_BATCH)
         lasts = np.cumsum(self.lengths) - 1
         self.last_observations = {int(step): self._cut_at[at] for step in lasts if (at := self._order[step]) in self._cut_at}
         self.full = True
+
+    def _ordered(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Where the steps of a batch are stored, trajectory by trajectory, int64 ``[M]``, and the length of each."""
+        recorded = np.equal(self.recorded[: self.pos].T, number)
+        envs, rows = np.nonzero(recorded)  # environment by environment, each in order of time
+        starts = np.flatnonzero(self.episode_starts[: self.pos].T[recorded])
+        return rows * self.n_envs + envs, np.diff(starts, append=len(rows))
 
     @property
     def step_rewards(self) -> np.ndarray:
@@ -249,28 +280,41 @@ class EpisodicRolloutBuffer(RolloutBuffer):
     def returns(self, value: np.ndarray) -> None:
         raise AttributeError("`returns` are the sums of `rewards`: add to those, before `train()`.")
 
+    def rows(self) -> Iterator[tuple[Observations, np.ndarray]]:
+        """What was seen at each step, ``[n_envs, ...]``, and whether that was the first of an episode, bool ``[n_envs]``."""
+        for row in range(self.pos):
+            stored = self.observations
+            obs = {key: each[row] for key, each in stored.items()} if isinstance(stored, dict) else stored[row]
+            yield obs, self.episode_starts[row]
+
     def size(self) -> int:
         """Number of rows that were collected."""
         return self.pos
 
-    def batch(self) -> Batch:
-        """The batch as it stands, for an update.
+    def batch(self, number: int = THIS_BATCH) -> Batch:
+        """The batch as it stands, for an update, or what there is of the next one.
 
+        :param number: ``THIS_BATCH`` or ``NEXT_BATCH``
         :raises ValueError: if a reward is not finite, as it may have become since the batch was ordered
         """
-        raise_if_not_finite({"reward": self.rewards[: self.pos]}, 0)
-        discrete = isinstance(self.action_space, spaces.Discrete)
+        raise_if_not_finite({"reward": self.rewards[: self.pos]}, -self.n_carried)
+        order, lengths = (self._order, self.lengths) if number == THIS_BATCH else self._ordered(number)
         stored = self.observations
         observations = {k: _rows(v) for k, v in stored.items()} if isinstance(stored, dict) else _rows(stored)
+        earlier_log_probs = np.full(len(order), np.nan, dtype=np.float32)
+        if self.n_carried > 0 and number == THIS_BATCH:
+            carried = order < self.n_carried * self.n_envs
+            earlier_log_probs[carried] = self._earlier_log_probs.reshape(-1)[order[carried]]
         return Batch(
-            self.lengths,
-            self.step_rewards,
-            self.last_observations,
+            lengths,
+            _rows(self.rewards)[order],
+            self.last_observations if number == THIS_BATCH else {},
             observations,
             _rows(self.actions),
             {name: _rows(values) for name, values in self.given.items()},
-            self._order,
-            discrete,
+            order,
+            earlier_log_probs,
+            isinstance(self.action_space, spaces.Discrete),
             self.device,
         )
 

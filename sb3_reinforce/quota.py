@@ -2,6 +2,9 @@
 
 import numpy as np
 
+#: What ``EpisodeQuota.recording`` says of an environment's episode besides 0, that it is of no batch.
+THIS_BATCH, NEXT_BATCH = 1, 2
+
 
 class EpisodeQuota:
     """The first m episodes *started* are the batch, and each is recorded to its end.
@@ -10,20 +13,25 @@ class EpisodeQuota:
     so this rule drops no trajectory for its length, and the m are independent draws from P(τ;θ). Episodes that start
     in the same step are numbered by their environments, from ``first_env`` on and around.
 
+    The m that start after them may go ahead: they are the next batch, likewise to the end of each.
+
     :param n_episodes: m, number of trajectories to record, at least 1
     :param n_envs: number of parallel environments, each at the first step of an episode
     :param max_length: number of steps after which an episode is to be cut or complained about, at least 1
     :param first_env: the environment that comes first where several start at once
+    :param n_ahead: number of trajectories of the next batch to record as well, at least 0
     """
 
-    def __init__(self, n_episodes: int, n_envs: int, max_length: int, first_env: int = 0):
+    def __init__(self, n_episodes: int, n_envs: int, max_length: int, first_env: int = 0, n_ahead: int = 0):
         self.n_episodes = n_episodes
         self.max_length = max_length
         self.n_owed = n_episodes  # trajectories not yet started
+        self.n_owed_ahead = n_ahead
         self.n_recording = 0
-        self.recording = np.zeros(n_envs, dtype=bool)  # the environments whose current episode is in the batch
-        self.numbers = [0] * n_envs  # of these episodes, in order of start
+        self.recording = np.zeros(n_envs, dtype=np.int8)  # which batch each environment's current episode is of
+        self.numbers = [0] * n_envs  # of these episodes within their batch, in order of start
         self.deadline = max_length  # no episode has to be cut before this step
+        self._n_ahead = n_ahead
         self._started_at = np.zeros(n_envs, dtype=np.int64)
         self._priority = (np.arange(n_envs) + first_env) % n_envs
         self.start(np.ones(n_envs, dtype=bool), 0)
@@ -34,15 +42,24 @@ class EpisodeQuota:
         :param fresh: environments that stand at the first step of an episode, bool ``[n_envs]``
         :param n_steps: steps taken so far in this rollout
         """
-        self.recording[fresh] = False
-        if self.n_owed > 0:
-            recorded = self._priority[fresh[self._priority]][: self.n_owed]
-            for number, env in enumerate(recorded.tolist(), start=self.n_episodes - self.n_owed):
-                self.numbers[env] = number
-            self.n_owed -= len(recorded)
-            self.recording[recorded] = True
-            self._started_at[recorded] = n_steps
-        self.n_recording = int(np.count_nonzero(self.recording))
+        self.recording[fresh] = 0
+        if self.n_owed + self.n_owed_ahead > 0:
+            starting = self._priority[fresh[self._priority]]
+            ahead = starting[self.n_owed :][: self.n_owed_ahead]
+            self.n_owed -= self._record(starting[: self.n_owed], THIS_BATCH, self.n_episodes - self.n_owed, n_steps)
+            self.n_owed_ahead -= self._record(ahead, NEXT_BATCH, self._n_ahead - self.n_owed_ahead, n_steps)
+        self._count()
+
+    def _record(self, envs: np.ndarray, batch: int, first_number: int, n_steps: int) -> int:
+        """Record the episodes that start in some environments; returns how many they are."""
+        for number, env in enumerate(envs.tolist(), start=first_number):
+            self.numbers[env] = number
+        self.recording[envs] = batch
+        self._started_at[envs] = n_steps
+        return len(envs)
+
+    def _count(self) -> None:
+        self.n_recording = int(np.count_nonzero(self.recording == THIS_BATCH))
 
     def cut(self, n_steps: int, ended: np.ndarray | bool = False) -> list[int]:
         """Stop recording the episodes that have reached ``max_length``; to be called at ``deadline`` or before.
@@ -53,8 +70,26 @@ class EpisodeQuota:
         """
         if n_steps < self.deadline:
             return []
-        outlasting = self.recording & ~np.asarray(ended) & (n_steps - self._started_at >= self.max_length)
-        self.recording &= ~outlasting
-        self.n_recording = int(np.count_nonzero(self.recording))
-        self.deadline = int(self._started_at[self.recording].min(initial=n_steps)) + self.max_length
+        outlasting = (self.recording > 0) & ~np.asarray(ended) & (n_steps - self._started_at >= self.max_length)
+        self.recording[outlasting] = 0
+        self._count()
+        self.deadline = int(self._started_at[self.recording > 0].min(initial=n_steps)) + self.max_length
         return outlasting.nonzero()[0].tolist()
+
+    def turn_to_next(self, n_episodes: int, max_length: int, n_steps: int, n_ahead: int) -> None:
+        """Make the episodes that have gone ahead the first of the batch.
+
+        :param n_episodes: m, number of trajectories to record; no fewer are than have begun
+        :param max_length: number of steps after which an episode is to be cut or complained about, at least 1
+        :param n_steps: steps that were taken in the rollout that is over
+        :param n_ahead: number of trajectories of the batch after it to record as well
+        """
+        n_begun = self._n_ahead - self.n_owed_ahead
+        self.n_episodes = max(n_episodes, n_begun)
+        self.n_owed = self.n_episodes - n_begun
+        self.n_owed_ahead = self._n_ahead = n_ahead
+        self.recording[self.recording == NEXT_BATCH] = THIS_BATCH
+        self._started_at -= n_steps
+        self.max_length = max_length
+        self.deadline = int(self._started_at[self.recording > 0].min(initial=0)) + max_length
+        self._count()

@@ -12,7 +12,6 @@ from stable_baselines3.common.utils import explained_variance
 
 from sb3_reinforce import baselines, critic, gradients, guards
 from sb3_reinforce.arguments import check_arguments
-from sb3_reinforce.batch import Batch
 from sb3_reinforce.buffer import EpisodicRolloutBuffer
 from sb3_reinforce.evaluation import Evaluator, cut_graph, depends_on_mode
 from sb3_reinforce.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
@@ -71,6 +70,9 @@ class REINFORCE(EpisodicOnPolicyAlgorithm):
         Where all returns are equal nothing moves, but for what the value network's own error makes of them
     :param min_effective_share: Share of m, in [0, 1], that the effective sample size of the likelihood ratios must
         reach for another step on the same batch (n_epochs above 1 only)
+    :param carry_over: Whether episodes that environments begin while the batch waits for its last ones to end are the first
+        of the next batch, and go on under the next policy. Returns are weighted with the likelihood ratio of the steps that
+        an earlier policy took. Environments are not reset between rollouts then
     :param use_sde: Whether to use generalized State Dependent Exploration (gSDE) instead of action noise exploration
     :param sde_sample_freq: Sample a new noise matrix every n steps when using gSDE; -1: only at the beginning of the
         rollout. With 1 the noise of different steps is independent, as the estimate takes it to be. Not even then is it
@@ -117,6 +119,7 @@ class REINFORCE(EpisodicOnPolicyAlgorithm):
         bootstrap_truncated: bool = False,
         n_epochs: int = 1,
         min_effective_share: float = 0.75,
+        carry_over: bool = False,
         use_sde: bool = False,
         sde_sample_freq: int = -1,
         rollout_buffer_class: type[RolloutBuffer] | None = None,
@@ -164,6 +167,7 @@ class REINFORCE(EpisodicOnPolicyAlgorithm):
         self.bootstrap_truncated = bootstrap_truncated
         self.n_epochs = n_epochs
         self.min_effective_share = min_effective_share
+        self.carry_over = carry_over
         self._average_return: float | None = None  # of earlier batches
 
         if _init_setup_model:
@@ -206,18 +210,25 @@ class REINFORCE(EpisodicOnPolicyAlgorithm):
         old_log_probs: np.ndarray | None = None
         if self.n_epochs > 1 and depends_on_mode(self.policy):
             old_log_probs = evaluator.all_log_probs()
-        ratios: np.ndarray | None = None
+        carried_log_ratios = self._carried_log_ratios(evaluator)
+        carried = ratios = None
+        if carried_log_ratios is not None:
+            carried = ratios = likelihood_ratios(carried_log_ratios, batch.lengths)
+            effective = effective_sample_size(carried_log_ratios, batch.lengths)
+            self.logger.record("train/carried_effective_sample_size", effective)
 
         self._update_learning_rate(self.policy.optimizer)
         for epoch in range(self.n_epochs):
             if epoch > 0:
                 log_ratios = evaluator.all_log_probs() - old_log_probs
+                if carried_log_ratios is not None:
+                    log_ratios += carried_log_ratios
                 effective = effective_sample_size(log_ratios, batch.lengths)
                 self.logger.record("train/effective_sample_size", effective)
                 if not effective >= self.min_effective_share * len(batch.lengths):
                     break
                 ratios = likelihood_ratios(log_ratios, batch.lengths)
-            surrogate = self._update_policy(evaluator, weights(rewards, batch.lengths, family, learned, ratios))
+            surrogate = self._update_policy(evaluator, weights(rewards, batch.lengths, family, learned, ratios, carried))
             old_log_probs = surrogate.log_probs if old_log_probs is None else old_log_probs
             self.logger.record("train/n_epochs", epoch + 1)
         if self.baseline == "value":
@@ -241,12 +252,18 @@ class REINFORCE(EpisodicOnPolicyAlgorithm):
 
         For diagnosis, between ``collect_rollouts`` and ``train``, and without entropy bonus or clipping.
 
-        :return: estimates and scores Σ ∇log π, two tensors ``[m, P]``, for all P parameters of the policy
+        :return: estimates and scores Σ ∇log π, two tensors ``[m, P]``, for all P parameters of the policy; scores of carried
+            trajectories are weighted with their likelihood ratios
         """
         batch = self.rollout_buffer.batch()
         evaluator = self._evaluator(batch)
-        psi = weights(self._rewards(evaluator), batch.lengths, self._family(), self._learned(evaluator))
+        log_ratios = self._carried_log_ratios(evaluator)
+        carried = None if log_ratios is None else likelihood_ratios(log_ratios, batch.lengths)
+        rewards, learned = self._rewards(evaluator), self._learned(evaluator)
+        psi = weights(rewards, batch.lengths, self._family(), learned, carried, carried)
         estimates, scores = gradients.trajectory_gradients(evaluator, psi)
+        if carried is not None:
+            scores *= batch.to_torch(carried[np.cumsum(batch.lengths) - 1])[:, None]
         cut_graph(self.policy.action_dist)
         if self.baseline == "optimal":
             estimates = estimates - baselines.optimal(estimates, scores) * scores
@@ -254,9 +271,6 @@ class REINFORCE(EpisodicOnPolicyAlgorithm):
 
     def _family(self) -> Family:
         return Family(self.gamma, self.return_type, self.exact_discounting, self.baseline, self.normalize_advantage)
-
-    def _evaluator(self, batch: Batch) -> Evaluator:
-        return Evaluator(self.policy, batch, self.batch_size)
 
     def _rewards(self, evaluator: Evaluator) -> np.ndarray:
         """Reward of each step, float ``[M]``; if asked, with γV(s_H) at the last one of each trajectory that was cut."""
@@ -268,6 +282,12 @@ class REINFORCE(EpisodicOnPolicyAlgorithm):
         if self.baseline == "value":
             return evaluator.all_values()
         return (self._average_return or 0.0) if self.baseline == "moving_average" else 0.0
+
+    def _carried_log_ratios(self, evaluator: Evaluator) -> np.ndarray | None:
+        """log π - log π_earlier of the steps that an earlier policy took, 0 of the others, float32 ``[M]``; None: none was."""
+        earlier = evaluator.batch.earlier_log_probs
+        fresh = np.isnan(earlier)
+        return None if fresh.all() else np.where(fresh, np.float32(0), evaluator.all_log_probs() - earlier)
 
     def _update_policy(self, evaluator: Evaluator, psi: np.ndarray) -> gradients.Surrogate:
         """One gradient step of the policy with the weights ψ, float ``[M]``."""

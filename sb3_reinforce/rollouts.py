@@ -1,6 +1,6 @@
 """Rollouts of whole episodes: SB3's on-policy algorithm, with another rule for when a batch is whole."""
 
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from weakref import WeakSet
 
 import numpy as np
@@ -14,10 +14,11 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_reinforce import guards
 from sb3_reinforce.actors import Actor, agrees, environment_actions, fingerprint, mlp_actor, policy_actor
 from sb3_reinforce.arguments import check_arguments
-from sb3_reinforce.batch import NOTHING, Given, copied
+from sb3_reinforce.batch import NOTHING, Batch, Given, copied
 from sb3_reinforce.buffer import EpisodicRolloutBuffer, truncated_at
+from sb3_reinforce.evaluation import Evaluator
 from sb3_reinforce.progress import with_bounded_progress_bar
-from sb3_reinforce.quota import EpisodeQuota
+from sb3_reinforce.quota import NEXT_BATCH, THIS_BATCH, EpisodeQuota
 from sb3_reinforce.vec_env import as_vec_env
 
 SelfEpisodic = TypeVar("SelfEpisodic", bound="EpisodicOnPolicyAlgorithm")
@@ -26,6 +27,21 @@ SelfEpisodic = TypeVar("SelfEpisodic", bound="EpisodicOnPolicyAlgorithm")
 _LEARNING: WeakSet["EpisodicOnPolicyAlgorithm"] = WeakSet()
 #: Without a horizon, an episode may last this many steps, or ``total_timesteps`` if that is more.
 _ENDLESS = 100_000
+
+
+class Ahead(NamedTuple):
+    """What a rollout leaves to the next one, where environments run on."""
+
+    env: VecEnv
+    quota: EpisodeQuota
+    n_steps: int
+    """Number of steps of the rollout that is over."""
+    episode_starts: np.ndarray
+    """Environments at the first step of an episode, bool ``[n_envs]``."""
+    infos: dict[int, dict[str, Any]]
+    """Last infos of the next batch's episodes that have ended, by their numbers."""
+    log_probs: np.ndarray
+    """log π of each action of the next batch, by the policy that took it, float32 ``[M]``."""
 
 
 class EpisodicOnPolicyAlgorithm(OnPolicyAlgorithm):
@@ -38,6 +54,9 @@ class EpisodicOnPolicyAlgorithm(OnPolicyAlgorithm):
     n_episodes: int
     horizon: int | None
     bootstrap_truncated: bool
+    carry_over: bool
+    batch_size: int | None
+    _ahead: Ahead | None = None  # what the last rollout has left, if environments run on
     _first_env = 0  # where several episodes start at once, the environment whose is the first
     _left_at: object = None  # the reset of the environments that this model knows of
     _compared: int | None = None  # fingerprint of the policy when the actors were compared
@@ -66,10 +85,13 @@ class EpisodicOnPolicyAlgorithm(OnPolicyAlgorithm):
             total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
         )
         assert self.env is not None
+        if not self._stand_as_left(self.env):  # SB3 has reset them
+            self._ahead = None
+        if self._ahead is None:
+            self.rollout_buffer.reset()
         self._left_at = guards.last_reset(self.env)
         guards.check_own_environment(callback, self.env)
         guards.check_observation(self._last_obs, self.observation_space, self.n_envs)
-        self.rollout_buffer.reset()
         self.rollout_buffer.check_next_observation(self._last_obs)  # type: ignore[arg-type]
         if self.n_envs > self.n_episodes and not self._warned_of_idle_environments:
             self._warned_of_idle_environments = True
@@ -81,8 +103,9 @@ class EpisodicOnPolicyAlgorithm(OnPolicyAlgorithm):
         return total_timesteps, callback
 
     def _stand_as_left(self, env: VecEnv) -> bool:
-        """Whether the environments stand at the first steps of episodes, where the last rollout left them."""
-        return bool(np.all(self._last_episode_starts)) and guards.last_reset(env) is self._left_at
+        """Whether the environments stand where the last rollout left them: at the first steps of episodes, or running on."""
+        run_on = self._ahead is not None and self._ahead.env is env and self.carry_over
+        return (run_on or bool(np.all(self._last_episode_starts))) and guards.last_reset(env) is self._left_at
 
     def _reset_environments(self, env: VecEnv) -> np.ndarray:
         """Begin new episodes everywhere; returns whether an environment is at the first step of one, bool ``[n_envs]``."""
@@ -144,7 +167,8 @@ class EpisodicOnPolicyAlgorithm(OnPolicyAlgorithm):
         self.policy.set_training_mode(False)
         # The learning rate is that of the batch's beginning: at its end, a linear schedule would leave 0 for the last batch.
         self._current_progress_remaining = 1 - min(self.num_timesteps / self._total_timesteps, 1)
-        rollout_buffer.reset()
+        if self._ahead is None:
+            rollout_buffer.reset()
         rollout_buffer.gamma = self.gamma  # which may have been set since the buffer was made
         n_steps, n_taken = 0, 0
         if self.use_sde:
@@ -153,20 +177,16 @@ class EpisodicOnPolicyAlgorithm(OnPolicyAlgorithm):
 
         # After the callback, which may change the policy or an argument, or use the environments.
         check_arguments(vars(self))
-        episode_starts = np.ones(env.num_envs, dtype=bool)
-        if not self._stand_as_left(env):
-            episode_starts = self._reset_environments(env)
+        quota, episode_starts, infos_of_batch = self._begin(env, rollout_buffer)
+        infos_ahead: dict[int, dict[str, Any]] = {}
         # Until this rollout is whole: whatever interrupts it leaves episodes unfinished, and the next one must reset.
-        self._last_episode_starts = ~episode_starts
+        self._last_episode_starts = np.zeros(env.num_envs, dtype=bool)
         act = self._make_actor()
         bounded = environment_actions(self.policy)
-        longest = self.horizon or max(self._total_timesteps, _ENDLESS)
-        quota = EpisodeQuota(self.n_episodes, env.num_envs, longest, self._first_env % env.num_envs)
         # Where the next step only resets an environment, it is none of any trajectory. Written to in place, so looked up once.
         resetting = getattr(env, "resetting", None)
         acted, n_acted = np.ones(env.num_envs, dtype=bool), env.num_envs
         base = env.unwrapped
-        infos_of_batch: dict[int, dict[str, Any]] = {}  # by the number of the episode
         values, log_probs, obs_tensor = map(guards.NotComputed, ("values", "log_probs", "obs_tensor"))
 
         callback.update_locals(locals())
@@ -211,15 +231,17 @@ class EpisodicOnPolicyAlgorithm(OnPolicyAlgorithm):
                 guards.check_step(new_obs, rewards, dones, self.observation_space, env.num_envs)
             n_steps += 1
 
-            recorded = quota.recording if resetting is None else quota.recording & acted
+            recorded = quota.recording if resetting is None else quota.recording * acted
             rollout_buffer.add(obs, taken, rewards, episode_starts, None, None, recorded, given)
             self._last_obs = new_obs  # type: ignore[assignment]
             episode_starts[:] = dones
 
             # A third of the time of any() or np.count_nonzero().
-            if True in episode_starts.tolist() or n_steps == quota.deadline:
-                ended = (quota.recording & episode_starts).nonzero()[0].tolist()
-                infos_of_batch |= {quota.numbers[i]: dict(infos[i]) for i in ended}
+            if True in episode_starts.tolist() or n_steps >= quota.deadline:
+                ended = (quota.recording * episode_starts).nonzero()[0].tolist()
+                for i in ended:
+                    infos_of = infos_of_batch if quota.recording[i] == THIS_BATCH else infos_ahead
+                    infos_of[quota.numbers[i]] = dict(infos[i])
                 quota.start(episode_starts, n_steps)
                 cut = quota.cut(n_steps, False if resetting is None else resetting)
                 if cut and self.horizon is None:
@@ -241,16 +263,54 @@ class EpisodicOnPolicyAlgorithm(OnPolicyAlgorithm):
             )
         self._last_episode_starts = episode_starts  # not if an observation was not finite: begin anew then
         self._first_env = (self._first_env + quota.n_episodes) % env.num_envs
+        if self.carry_over:
+            ahead_log_probs = self._log_probs(rollout_buffer.batch(NEXT_BATCH))
+            self._ahead = Ahead(env, quota, n_steps, episode_starts, infos_ahead, ahead_log_probs)
         # In order of start: in order of ending, the last ones would be the long ones.
         started = [infos_of_batch[number] for number in sorted(infos_of_batch)]
         self._update_info_buffer(started, np.ones(len(started), dtype=bool))
-        n_used = rollout_buffer.lengths.sum()
-        self.logger.record("rollout/unused_steps_fraction", 1 - n_used / n_taken)
+        n_used = np.count_nonzero(rollout_buffer.recorded[rollout_buffer.n_carried : rollout_buffer.pos])
+        self.logger.record("rollout/unused_steps_fraction", (n_taken - n_used) / max(n_taken, 1))
         self.logger.record("rollout/buffer_mb", rollout_buffer.nbytes / 1e6)
 
         callback.update_locals(locals())
         callback.on_rollout_end()
         return True
+
+    def _begin(
+        self, env: VecEnv, rollout_buffer: EpisodicRolloutBuffer
+    ) -> tuple[EpisodeQuota, np.ndarray, dict[int, dict[str, Any]]]:
+        """Begin a batch, with new episodes in all environments or with those that have gone ahead.
+
+        :return: which episodes are the batch, the environments at the first step of one, bool ``[n_envs]``, and the last infos
+            of those that have ended, by their numbers
+        """
+        longest = self.horizon or max(self._total_timesteps, _ENDLESS)
+        n_ahead = self.n_episodes if self.carry_over else 0
+        stand, ahead, self._ahead = self._stand_as_left(env), self._ahead, None
+        if ahead is None or not stand:
+            rollout_buffer.reset()
+            episode_starts = np.ones(env.num_envs, dtype=bool) if stand else self._reset_environments(env)
+            first_env = self._first_env % env.num_envs
+            return EpisodeQuota(self.n_episodes, env.num_envs, longest, first_env, n_ahead), episode_starts, {}
+        rollout_buffer.turn_to_next(ahead.log_probs)
+        quota, episode_starts = ahead.quota, ahead.episode_starts
+        quota.turn_to_next(self.n_episodes, longest, ahead.n_steps, n_ahead)
+        quota.start(episode_starts & (quota.recording == 0), 0)
+        if quota.n_recording == 0 and quota.n_owed > 0:  # the horizon has cut all that went ahead
+            episode_starts = self._reset_environments(env)
+            quota.start(episode_starts, 0)
+        return quota, episode_starts, ahead.infos
+
+    def _log_probs(self, batch: Batch) -> np.ndarray:
+        """log π of each action of a batch, by the policy as it is, float32 ``[M]``."""
+        return self._evaluator(batch).all_log_probs() if len(batch.rewards) > 0 else np.empty(0, dtype=np.float32)
+
+    def _evaluator(self, batch: Batch) -> Evaluator:
+        return Evaluator(self.policy, batch, self.batch_size)
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "_ahead"]  # begun episodes cannot be saved
 
     def _reset_noise(self, n_envs: int) -> None:
         with th.no_grad():  # no gradient flows through the noise, and a graph would stay with the policy

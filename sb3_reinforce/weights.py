@@ -38,6 +38,7 @@ def weights(
     family: Family,
     learned: np.ndarray | float = 0.0,
     ratios: np.ndarray | None = None,
+    carried: np.ndarray | None = None,
 ) -> np.ndarray:
     r"""ψ of each step.
 
@@ -45,12 +46,16 @@ def weights(
     rewards, is weighted with the ratio up to its own step; what else is subtracted from step t, with the ratio up to t; and
     R(τ) with that of the whole trajectory. Where the policy itself would have ψ = 0 throughout, nothing is left.
 
+    With ``carried``, trajectories that an earlier policy has begun are among them. Which policy ran one depends on how long
+    those before it lasted, so the rewards of others in a baseline are weighted with the others' own ratios as well.
+
     :param rewards: reward of each step, float ``[M]``
     :param lengths: number of steps of each trajectory, int ``[m]``, each at least 1
     :param family: which member of the family
     :param learned: what earlier batches say of each step, V(sₜ) or the average return, float ``[M]`` or one number; used
         where the baseline is learned, and 0 where it is not
     :param ratios: likelihood ratio of the trajectory up to each step, float ``[M]``; None: the batch is of this policy
+    :param carried: the same at the first use of the batch, where an earlier policy took some steps; None: it took none
     :return: float64 ``[M]``
     """
     of_batch = BASELINES[family.baseline].of_batch
@@ -61,8 +66,10 @@ def weights(
     if ratios is None:
         return (psi - shift) / deviation
     if family.return_type == "trajectory":
+        if carried is not None and of_batch is not None:
+            psi = returns - of_batch(rewards, lengths, family.gamma, carried=carried)
         return np.repeat(ratios[np.cumsum(lengths) - 1], lengths) * (psi - shift) / deviation
-    baseline = ratios * learned if of_batch is None else of_batch(rewards, lengths, family.gamma, ratios)
+    baseline = ratios * learned if of_batch is None else of_batch(rewards, lengths, family.gamma, ratios, carried)
     psi = discount * (rewards_to_go(ratios * rewards, lengths, family.gamma) - baseline)
     return (psi - ratios * shift) / deviation
 

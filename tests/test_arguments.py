@@ -26,6 +26,9 @@ DEFAULTS: dict[str, Any] = {
     "bootstrap_truncated": False,
     "n_epochs": 1,
     "min_effective_share": 0.75,
+    "carry_over": False,
+    "use_sde": False,
+    "sde_sample_freq": -1,
 }
 TINY = 5e-324
 ABOVE_1 = np.nextafter(1.0, 2.0)
@@ -58,6 +61,7 @@ def is_allowed(**arguments: Any) -> bool:
         ("batch_size", [None, 1, np.int64(3)], [0, -1, 1.0, True, "1"]),
         ("normalize_advantage", [True, False, np.True_], [None, 0, 1, "True"]),
         ("exact_discounting", [False, np.False_], [None, 0, 1, "True"]),
+        ("carry_over", [True, False, np.True_], [None, 0, 1, "True"]),
         ("bootstrap_truncated", [False, np.False_], [None, 0, 1, "True"]),
         ("return_type", [*RETURN_TYPES], [None, "", "Trajectory", 0]),
         ("baseline", [*(name for name in BASELINES if name != "time_leave_one_out")], ["", "None", "leave-one-out", False, 0]),

@@ -15,6 +15,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_reinforce import REINFORCE, MlpPolicy
 from sb3_reinforce.actors import mlp_actor
+from sb3_reinforce.quota import THIS_BATCH
 
 HORIZON = 8
 #: Of every sample that is to be unbiased; in how many batches matters to the time they take.
@@ -107,7 +108,7 @@ def test_long_episodes_are_not_under_sampled(sample):
 def keep_the_first_finished(model: REINFORCE) -> None:
     """Make of 16 trajectories the 4 that a rule of "the first m that finish" would have kept."""
     buffer = model.rollout_buffer
-    starts = np.flatnonzero(buffer.episode_starts[: buffer.pos].T[buffer.recorded[: buffer.pos].T])
+    starts = np.flatnonzero(buffer.episode_starts[: buffer.pos].T[buffer.recorded[: buffer.pos].T == THIS_BATCH])
     last_rows = buffer._order[starts + buffer.lengths - 1] // buffer.n_envs
     kept = np.argsort(last_rows, kind="stable")[:4]
     steps = np.concatenate(

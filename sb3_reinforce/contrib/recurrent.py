@@ -15,7 +15,7 @@ from stable_baselines3.common.type_aliases import MaybeCallback
 from sb3_reinforce.actors import Actor
 from sb3_reinforce.actors.lstm import LstmActor, lstm_actor, lstm_agrees, recurrent_policy_actor
 from sb3_reinforce.arguments import require
-from sb3_reinforce.batch import Batch
+from sb3_reinforce.batch import NOTHING, Batch
 from sb3_reinforce.contrib.trajectories import RecurrentEvaluator
 from sb3_reinforce.guards import n_observations
 from sb3_reinforce.reinforce import REINFORCE
@@ -87,6 +87,13 @@ class RecurrentREINFORCE(REINFORCE):
         for name in ("batch_first", "bidirectional", "proj_size"):
             value = (self.policy_kwargs.get("lstm_kwargs") or {}).get(name)
             require(not value, f"`lstm_kwargs` must not have `{name}`, which sb3-contrib's policies do not allow for", value)
+
+    def _make_actor(self) -> Actor:
+        act = super()._make_actor()
+        # Episodes that were carried over go on with what this policy remembers of them, from their first step.
+        for obs, episode_starts in self.rollout_buffer.rows():
+            act(obs, episode_starts, NOTHING)
+        return act
 
     def _fast_actor(self) -> LstmActor | None:
         return lstm_actor(self.policy)
