@@ -64,6 +64,9 @@ class EpisodicOnPolicyAlgorithm(OnPolicyAlgorithm):
     _warned_of_slow_actor = False
     _warned_of_idle_environments = False
 
+    def _maybe_recommend_cpu(self, mlp_class_name: str = "") -> None:
+        """SB3 recommends the CPU for multilayer perceptrons. Here one on an accelerator costs a rollout nothing."""
+
     @staticmethod
     def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
         return OnPolicyAlgorithm._wrap_env(as_vec_env(env, verbose, monitor_wrapper), verbose, monitor_wrapper)

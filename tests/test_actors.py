@@ -1,5 +1,6 @@
 """Both ways to choose actions sample from the policy's own distribution, and the fast one knows when it cannot."""
 
+import copy
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +17,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from torch import nn
 
 from sb3_reinforce import REINFORCE, CnnPolicy, MlpPolicy, MultiInputPolicy, rollouts
-from sb3_reinforce.actors import MlpActor, agrees, environment_actions, mlp_actor, policy_actor
+from sb3_reinforce.actors import MlpActor, agrees, environment_actions, mlp, mlp_actor, policy_actor
 
 BOX = FLAT_SPACES["box"]
 IMAGE = spaces.Box(0, 255, (1, 36, 36), np.uint8)
@@ -411,6 +412,33 @@ CIRCUMVENTED: dict[str, Callable[[], ActorCriticPolicy]] = {
 def test_there_is_no_numpy_actor_for_what_is_not_known(make: Callable[[], ActorCriticPolicy]) -> None:
     """Policies that may do more than their linear layers and activations say are asked themselves."""
     assert mlp_actor(make()) is None
+
+
+@pytest.mark.parametrize("space", [spaces.Discrete(2), BOX], ids=["discrete", "box"])
+def test_copies_from_an_accelerator_act_as_the_policy_does(space: spaces.Space[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are taken by force here. Each rollout has those of its own policy, so the results are the same to the last bit."""
+    results = []
+    for by_force in (False, True):
+        if by_force:
+            monkeypatch.setattr(mlp, "on_cpu", copy.deepcopy)
+        policy_kwargs = {"activation_fn": nn.PReLU}
+        model = REINFORCE("MlpPolicy", scripted([5], action_space=space), 0.1, 2, seed=0, policy_kwargs=policy_kwargs)
+        model.learn(40)
+        results.append(th.nn.utils.parameters_to_vector(model.policy.parameters()))
+        actor, obs = model._make_actor(), drawn(spaces.Box(-1, 1, (3,), np.float32))
+        assert isinstance(actor, MlpActor)
+        before = actor.outputs(obs).copy()
+        with th.no_grad():
+            model.policy.action_net.bias += 1
+        assert np.array_equal(actor.outputs(obs), before) == by_force
+    assert th.equal(*results)
+
+
+def test_nobody_is_sent_to_the_cpu() -> None:
+    """SB3 warns of multilayer perceptrons on an accelerator."""
+    model = REINFORCE("MlpPolicy", scripted([5]))
+    model.device = th.device("cuda")
+    model._maybe_recommend_cpu()
 
 
 #: Activations of torch's that take or return other shapes than a layer's.

@@ -39,7 +39,7 @@ def have_distribution(outputs: np.ndarray, policy: ActorCriticPolicy, expected: 
     """Whether these logits or means, float32 ``[n, n_outputs]``, are those of a distribution of the policy."""
     parameters = _parameters(expected)  # before the next line, since it may be the same object
     log_std = [policy.log_std] if isinstance(policy.action_dist, DiagGaussianDistribution) else []
-    actual = _parameters(policy.action_dist.proba_distribution(th.as_tensor(outputs), *log_std))
+    actual = _parameters(policy.action_dist.proba_distribution(th.as_tensor(outputs, device=policy.device), *log_std))
     return all(
         e.shape == a.shape and th.allclose(e, a, rtol=1e-4, atol=1e-5, equal_nan=True)
         for e, a in zip(parameters, actual, strict=True)

@@ -18,6 +18,7 @@ from sb3_reinforce.actors.mlp import (
     is_transparent,
     layers_of,
     linear_function,
+    on_cpu,
     sampler,
 )
 from sb3_reinforce.actors.policy import Actor, has_replaced_modules, is_watched, overrides
@@ -99,7 +100,7 @@ def lstm_actor(policy: RecurrentActorCriticPolicy, generator: np.random.Generato
     :param policy: a policy of sb3-contrib, or one that derives from it
     :param generator: source of random numbers; None: one that torch's generator seeds
     """
-    lstm = policy.lstm_actor
+    lstm = on_cpu(policy.lstm_actor)
     if not is_transparent(policy, "_process_sequence") or type(lstm) is not nn.LSTM or not lstm.bias or lstm.proj_size > 0:
         return None
     encode, layers = encoder(policy), layers_of(policy)

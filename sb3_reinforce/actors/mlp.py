@@ -1,8 +1,9 @@
 """A small network in numpy, on the policy's own parameters."""
 
+import copy
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch as th
@@ -21,6 +22,7 @@ from torch import nn
 from sb3_reinforce.actors.policy import has_hooks, overrides
 from sb3_reinforce.batch import NOTHING, Given, Observations
 
+SomeModule = TypeVar("SomeModule", bound=nn.Module)
 Encoder = Callable[[Any], np.ndarray]
 ArrayFunction = Callable[[np.ndarray], np.ndarray]
 #: From outputs ``[n_envs, n_outputs]``, and what else is given, to actions ``[n_envs, ...]``.
@@ -32,8 +34,7 @@ class MlpActor:
     """A multilayer perceptron and the distribution at its end, in numpy.
 
     :param encode: from observations to features, float32 ``[n_envs, n_features]``
-    :param layers: from features to outputs one after the other; they use the policy's parameters in place, so an
-        optimizer that updates those in place updates these
+    :param layers: from features to outputs one after the other; on the CPU they use the policy's parameters in place
     :param sample: from the last layer's outputs to actions ``[n_envs, ...]``
     """
 
@@ -82,8 +83,17 @@ def is_transparent(policy: ActorCriticPolicy, *more: str) -> bool:
     :param more: names of methods besides SB3's that lead to its distribution
     """
     leads_to_actions = ("forward", "get_distribution", "_get_action_dist_from_latent", "extract_features", *more)
-    in_reach = all(p.device.type == "cpu" and p.dtype == th.float32 for p in policy.parameters())
+    in_reach = all(p.dtype == th.float32 and not p.is_meta for p in policy.parameters())
     return in_reach and not overrides(policy, *leads_to_actions) and not has_hooks(policy)
+
+
+def on_cpu(module: SomeModule) -> SomeModule:
+    """The module itself; or a copy, if it is on an accelerator.
+
+    An actor is of one rollout, and parameters change between rollouts. So they are brought over once, and no action makes
+    the trip.
+    """
+    return module if all(p.device.type == "cpu" for p in module.parameters()) else copy.deepcopy(module).cpu()
 
 
 def seeded_by_torch() -> np.random.Generator:
@@ -139,9 +149,8 @@ def layers_of(policy: ActorCriticPolicy) -> list[ArrayFunction] | None:
     """The linear layers and activations from features to outputs."""
     if type(policy.mlp_extractor) is not MlpExtractor:
         return None
-    modules = (*policy.mlp_extractor.policy_net, policy.action_net)
     layers: list[ArrayFunction] = []
-    for module in modules:
+    for module in map(on_cpu, (*policy.mlp_extractor.policy_net, policy.action_net)):
         if type(module) is nn.Linear and module.bias is not None:
             layers.append(linear_function(module))
         elif layers and (activation := _activation(module)) is not None:
@@ -252,7 +261,7 @@ def sampler(policy: ActorCriticPolicy, generator: np.random.Generator | None) ->
         logistic = in_blocks(generator.logistic)
         return sample_bernoulli
     normal = in_blocks(generator.standard_normal)
-    log_std = policy.log_std.detach().numpy()  # a view
+    log_std = policy.log_std.detach().cpu().numpy()
     shape = policy.action_space.shape or ()
     return sample_gaussian
 
