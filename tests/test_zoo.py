@@ -15,13 +15,17 @@ from stable_baselines3 import PPO
 
 import sb3_reinforce
 from sb3_reinforce import REINFORCE, zoo
+from sb3_reinforce.vec_env import FastDummyVecEnv
 from sb3_reinforce.zoo import cli, search
 
 optuna = pytest.importorskip("optuna")
 yaml = pytest.importorskip("yaml")
 pytest.importorskip("rl_zoo3")
 
+import pandas as pd  # noqa: E402
 from rl_zoo3 import exp_manager, hyperparams_opt, utils  # noqa: E402
+
+from sb3_reinforce.zoo import vec_envs  # noqa: E402
 
 FILES = sorted(zoo.hyperparams_file().parent.glob("*.yml"))
 #: For `default` an environment that only RL Zoo knows and no file lists; for `atari` one whose class is Atari's.
@@ -213,10 +217,43 @@ def test_continuing_uses_the_agent_and_the_new_hyperparameters(copied_logs: Path
 
 
 def test_environments_in_processes(tmp_path: Path) -> None:
-    """--vec-env subproc trains the same agent as --vec-env dummy: the environments are seeded alike."""
-    for kind in ("dummy", "subproc"):
+    """--vec-env subproc and fast train the same agent as --vec-env dummy: the environments are seeded alike."""
+    for kind in ("dummy", "subproc", "fast"):
         run("train", *QUICK, "-f", tmp_path / kind, "--vec-env", kind, "-params", "n_envs:2")
-    assert th.equal(parameters(trained(tmp_path / "dummy")), parameters(trained(tmp_path / "subproc")))
+        assert th.equal(parameters(trained(tmp_path / "dummy")), parameters(trained(tmp_path / kind)))
+
+
+def test_environments_are_fast_unless_asked() -> None:
+    manager = exp_manager.ExperimentManager
+    for flags, known, default in (
+        (["--env", "X", "-n", "5"], ["--env", "X", "-n", "5"], FastDummyVecEnv),
+        (["--vec-env=dummy", "-n", "5"], ["-n", "5", "--vec-env", "dummy"], None),
+        (["--vec-env", "vector", "-params", "n_envs:4"], ["-params", "n_envs:4"], None),
+    ):
+        with vec_envs.chosen(flags) as rest:
+            assert rest == known
+            assert manager.default_vec_env_cls is default
+        assert manager.default_vec_env_cls is None
+
+
+def test_vector_environments_of_gymnasium(tmp_path: Path) -> None:
+    """Trained on, with the episodes written to monitor.csv, and evaluated with single environments."""
+    flags = ("--vec-env", "vector", "-params", "n_envs:4", "n_episodes:8", "--eval-freq", 50, "--eval-episodes", 2)
+    run("train", *QUICK, *flags, "-f", tmp_path)
+    folder = tmp_path / "reinforce/CartPole-v1_1"
+    assert len(trained(tmp_path)._last_obs) == 4  # type: ignore[arg-type]
+    lengths = pd.read_csv(folder / "monitor.csv", skiprows=1)["l"]
+    assert len(lengths) >= 8
+    assert lengths.min() >= 8
+    assert (folder / "evaluations.npz").is_file()
+
+
+def test_a_vector_environment_has_nothing_to_wrap(tmp_path: Path) -> None:
+    wrapped = ("-params", "env_wrapper:'gymnasium.wrappers.RescaleAction'")
+    with pytest.raises(ValueError, match="`--vec-env vector` has no single environments that `env_wrapper` could wrap"):
+        run("train", *QUICK, "--vec-env", "vector", *wrapped, "-f", tmp_path)
+    with pytest.raises(SystemExit):
+        run("train", *QUICK, "--vec-env", "quick", "-f", tmp_path)
 
 
 @pytest.mark.filterwarnings("ignore::tqdm.TqdmExperimentalWarning")

@@ -9,7 +9,7 @@ import importlib
 import os
 import runpy
 import sys
-from contextlib import nullcontext
+from contextlib import ExitStack
 from importlib.metadata import version
 
 from sb3_reinforce.zoo import compare
@@ -83,10 +83,14 @@ def _run(command: str) -> None:
     if command in _PLOTS:  # functions, which their package has imported: runpy would warn of a second import
         getattr(importlib.import_module("rl_zoo3.plots"), command)()
         return
-    from sb3_reinforce.zoo import masks, repairs
+    from sb3_reinforce.zoo import masks, repairs, vec_envs
 
     if command in ("push_to_hub", "load_from_hub"):
         repairs.repair_hub()
-    plays = command in ("enjoy", "record_video", "push_to_hub")
-    with repairs.children_of_ours(), masks.given_to_players() if plays else nullcontext():
+    with ExitStack() as stack:
+        stack.enter_context(repairs.children_of_ours())
+        if command in ("enjoy", "record_video", "push_to_hub"):
+            stack.enter_context(masks.given_to_players())
+        if command == "train":
+            sys.argv[1:] = stack.enter_context(vec_envs.chosen(sys.argv[1:]))
         runpy.run_module(f"rl_zoo3.{command}", run_name="__main__")
