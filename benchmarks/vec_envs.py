@@ -110,12 +110,12 @@ def measure(setup: Setup, seed: int) -> Row:
     steps = n_steps if setup.trains == "random" else model.num_timesteps
     env.close()
     taken = sum(n for _, n in watched.unused)
-    unused = sum(share * n for share, n in watched.unused) / taken if taken else ""
+    unused = round(float(sum(share * n for share, n in watched.unused)) / taken, 4) if taken else ""
     return {
         "steps": steps,
         "cpu_seconds": round(seconds, 4),
         "steps_per_second": round(steps / seconds, 1),
-        "unused": unused if unused == "" else round(unused, 4),
+        "unused": unused,
         "worth": round(float(np.mean(watched.worth)), 4) if watched.worth else "",
     }
 
@@ -136,7 +136,7 @@ def table(rows: list[Row]) -> str:
         return f"{np.median(values):{form}}" if values else ""
 
     lines = [
-        "| | steps/s | unused | sample size / m | times A2C, `DummyVecEnv` | times REINFORCE, `DummyVecEnv` | of random stepping |",
+        "| | steps/s | unused | sample size / m | times A2C on `DummyVecEnv` | times REINFORCE on it | of random stepping |",
         "|---|---|---|---|---|---|---|",
     ]
     names = {"dummy": "`DummyVecEnv`", "fast": "`FastDummyVecEnv`", "vector": "`make_vec`"}
