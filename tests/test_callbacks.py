@@ -1,4 +1,4 @@
-"""SB3's callbacks and logger around REINFORCE: each does what its documentation says, and every key of docs/logging.md is there."""
+"""SB3's callbacks and logger around REINFORCE: each does what it documents, and every key of docs/logging.md is there."""
 
 import csv
 import json

@@ -214,10 +214,10 @@ def test_every_key_that_is_logged_is_explained(options):
 
 def test_the_textbook_results_are_those_of_the_csv():
     """The figures that no table holds; the tables' are tested with the report."""
-    rows = np.genfromtxt(
-        ROOT / "benchmarks/results/learning.csv", delimiter=",", names=True, dtype=None, encoding=None
-    )
+    rows = np.genfromtxt(ROOT / "benchmarks/results/learning.csv", delimiter=",", names=True, dtype=None, encoding=None)
     textbook = rows[(rows["algo"] == "reinforce_textbook") & (rows["budget"] == 0)]["return_mean"]
     assert len(textbook) == 5
     figures = ", ".join(f"{value:.0f}" for value in sorted(textbook, reverse=True))
-    assert f"a mean of {textbook.mean():.0f} over 5 seeds ({figures})" in " ".join((ROOT / "benchmarks/README.md").read_text().split())
+    assert f"a mean of {textbook.mean():.0f} over 5 seeds ({figures})" in " ".join(
+        (ROOT / "benchmarks/README.md").read_text().split()
+    )

@@ -255,6 +255,15 @@ def test_all_that_is_reported_has_been_run(preset, tmp_path):
     assert due == set()
 
 
+def test_an_environment_that_is_not_reported_is_refused(preset, tmp_path, monkeypatch, capsys):
+    """In words that name the program that takes any."""
+    learning = importlib.import_module("learning")
+    monkeypatch.setattr(sys, "argv", ["learning.py", "--env", "Own-v0", "--logs", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        learning.main()
+    assert "`sb3-reinforce compare`" in capsys.readouterr().err
+
+
 def test_rows_of_other_columns_are_refused(preset, tmp_path):
     """Else numbers would end up in columns of another name."""
     records = importlib.import_module("records")
