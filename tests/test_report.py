@@ -285,10 +285,11 @@ def test_the_pages_are_up_to_date_with_what_was_learned(preset):
 
 def test_where_reinforce_loses(preset):
     """By means, and against what was quoted only where nothing was run."""
-    learned = pd.concat([rows(reinforce=[400, 500], a2c=[300, 700]), rows("Other-v0", reinforce=[1], ppo=[0])])
+    learned = pd.concat([rows(reinforce=[400, 500], a2c=[300, 300]), rows("Other-v0", reinforce=[1], ppo=[2])])
     assert preset.losses(learned, QUOTED.assign(return_mean=1000)) == (
-        "**Where REINFORCE loses.** A2C's mean is higher on 1 of 1: CartPole-v1.\nPPO's mean is higher on 0 of 1: none."
+        "**Where REINFORCE loses.** A2C's mean is higher on 0 of 1: none.\nPPO's mean is higher on 1 of 1: Other-v0."
     )
+    assert "A2C's mean is higher on 1 of 1" in preset.losses(rows(reinforce=[400]), QUOTED.assign(return_mean=1000))
 
 
 def test_the_picture_of_the_first_page_is_of_the_algorithms_that_were_run(preset, tmp_path):
