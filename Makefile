@@ -7,7 +7,7 @@ TEST_TOOLS := pytest pytest-xdist hypothesis psutil
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo test coverage lint type format commit-checks test-oldest test-newest
+.PHONY: demo test test-slow coverage lint type format commit-checks test-oldest test-newest
 
 # Train on CartPole-v1, evaluate the agent, draw its learning curve.
 demo: $(INSTALLED)
@@ -18,6 +18,10 @@ demo: $(INSTALLED)
 # On all cores.
 test: $(INSTALLED)
 	$(BIN)/python -m pytest --numprocesses logical
+
+# What takes longer than the rest together: packages in a fresh environment, whole sweeps, estimators over longer episodes.
+test-slow: $(INSTALLED)
+	$(BIN)/python -m pytest -m slow
 
 coverage: $(INSTALLED)
 	$(BIN)/python -m pytest --numprocesses logical --cov=sb3_reinforce --cov-report=term-missing

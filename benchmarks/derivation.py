@@ -4,7 +4,7 @@
 
 On an MDP small enough that every trajectory can be listed, expectations are sums and gradients can be taken of U(θ)
 itself. The policy, its log-probabilities and the estimator are the package's own; the numbers in brackets are those of
-the derivation in the README.
+docs/derivation.md.
 """
 
 import itertools

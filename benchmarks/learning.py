@@ -1,4 +1,4 @@
-"""The runs that the README reports: hours.
+"""The runs that are reported: hours.
 
     python benchmarks/learning.py
     python benchmarks/learning.py --algo reinforce a2c --env CartPole-v1   # those of them

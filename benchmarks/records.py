@@ -1,4 +1,5 @@
-"""Rows of results, as the package records them, with this repository's commit; and tables written into README.md."""
+"""Rows of results, as the package records them, with this repository's commit; and tables written into the pages that show
+them."""
 
 import re
 import shlex
@@ -8,10 +9,11 @@ from pathlib import Path
 from sb3_reinforce.zoo import records
 from sb3_reinforce.zoo.records import Row, append, read
 
-__all__ = ["README", "RESULTS", "Row", "append", "between_markers", "provenance", "read", "show"]
+__all__ = ["PAGES", "RESULTS", "Row", "append", "between_markers", "provenance", "read", "show"]
 
 RESULTS = Path(__file__).parent / "results"
-README = RESULTS.parent.parent / "README.md"
+#: The one that shows all tables, and the first one that is read, which shows some.
+PAGES = (RESULTS.parent / "README.md", RESULTS.parent.parent / "README.md")
 
 
 def provenance() -> Row:
@@ -21,14 +23,17 @@ def provenance() -> Row:
 
 
 def between_markers(text: str, name: str, table: str) -> str:
-    """The text with the table in the place of what ``<!-- name -->`` and ``<!-- /name -->`` enclose."""
+    """The text with the table in the place of what ``<!-- name -->`` and ``<!-- /name -->`` enclose, if they are there."""
     pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
-    assert re.search(pattern, text, re.DOTALL), f"the text has no markers for {name}"
     return re.sub(pattern, lambda match: f"{match[1]}\n{table}\n\n{match[2]}", text, flags=re.DOTALL)
 
 
 def show(name: str, table: str, source: Path) -> None:
-    """Print a table, and write it into the README between its markers if the rows it is made of are among the results."""
+    """Print a table, and write it between its markers if the rows it is made of are among the results."""
     print(f"\n{table}")
-    if source.resolve().parent == RESULTS.resolve():
-        README.write_text(between_markers(README.read_text(), name, table))
+    if source.resolve().parent != RESULTS.resolve():
+        return
+    texts = {page: page.read_text() for page in PAGES}
+    assert any(f"<!-- {name} -->" in text for text in texts.values()), f"no page has markers for {name}"
+    for page, text in texts.items():
+        page.write_text(between_markers(text, name, table))

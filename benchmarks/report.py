@@ -3,8 +3,8 @@
     python benchmarks/report.py
 
 They are those of ``sb3-reinforce compare``. Left out are runs that were given a number of steps, and those whose
-hyperparameters are no longer in this project's file, or in that of the RL Zoo that is installed. Tables are written into
-README.md between markers, pictures into ``benchmarks/results/``.
+hyperparameters are no longer in this project's file, or in that of the RL Zoo that is installed. Tables are written
+between markers into README.md and benchmarks/README.md, pictures into ``benchmarks/results/``.
 """
 
 import argparse
@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 import yaml
 from learning import taken
+from matplotlib.figure import Figure
 from records import RESULTS, show
 
 from sb3_reinforce.zoo import hyperparams_file, report, statistics
@@ -21,6 +22,8 @@ from sb3_reinforce.zoo.records import TEXTS
 QUOTED = RESULTS.parent / "quoted.csv"
 #: Columns, in this order; what else was run is not shown.
 ALGOS = ["reinforce", "a2c", "ppo", "trpo", "ars"]
+#: Those of README's first page.
+FIRST_PAGE = ALGOS[:3]
 
 
 def load(path: Path) -> pd.DataFrame:
@@ -39,6 +42,43 @@ def is_current(algo: str, env_id: str, digest: str) -> bool:
     return taken(algo, env_id).digest == digest
 
 
+def losses(rows: pd.DataFrame, quoted: pd.DataFrame) -> str:
+    """Where another algorithm of the first page has the higher mean, what was quoted among it."""
+    found = []
+    means = {**_means(quoted), **_means(rows)}  # what was run replaces what was quoted
+    env_ids = report.in_order(rows["env"])
+    for algo in FIRST_PAGE[1:]:
+        both = [env for env in env_ids if {(algo, env), ("reinforce", env)} <= means.keys()]
+        better = [env for env in both if means[algo, env] > means["reinforce", env]]
+        names = ", ".join(better) or "none"
+        found.append(f"{report.label(algo)}'s mean is higher on {len(better)} of {len(both)}: {names}.")
+    return "**Where REINFORCE loses.** " + "\n".join(found)
+
+
+def _means(rows: pd.DataFrame) -> dict[tuple[str, str], float]:
+    return dict(rows.groupby(["algo", "env"])["return_mean"].mean())
+
+
+def seconds_chart(curves: pd.DataFrame, env_id: str, path: Path) -> None:
+    """Training returns of one environment against seconds: the picture at the top of README."""
+    colour = report.colours(FIRST_PAGE)
+    figure = Figure(figsize=(7, 3.2), layout="constrained")
+    axis = figure.subplots()
+    for algo in reversed(FIRST_PAGE):  # ours above the others
+        own = curves[(curves["env"] == env_id) & (curves["algo"] == algo)]
+        curve = statistics.mean_curve([run for _, run in own.groupby("seed")]) if len(own) else None
+        if curve is None:
+            continue
+        width = 2.4 if algo == "reinforce" else 1.6
+        axis.plot(curve.seconds, curve.mean, color=colour[algo], label=report.label(algo), linewidth=width)
+        axis.fill_between(curve.seconds, curve.low, curve.high, color=colour[algo], alpha=0.15, linewidth=0)
+    axis.set(title=env_id, xlabel="seconds of training", ylabel="return in training", xlim=(0, None))
+    axis.grid(True, color="0.92")
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(*(reversed(each) for each in axis.get_legend_handles_labels()), frameon=False, loc="lower right")
+    figure.savefig(path, dpi=150)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=RESULTS / "learning.csv")
@@ -48,12 +88,16 @@ def main() -> None:
     if rows.empty:
         parser.error(f"{args.results}: every row was given a number of steps, or is of hyperparameters that have changed")
     report.curves_chart(curves, ALGOS, args.results.with_name("learning_curves.png"))
+    seconds_chart(curves, "CartPole-v1", args.results.with_name("cartpole.png"))
     run = [algo for algo in ALGOS if algo in set(rows["algo"])]
     by_algo = statistics.scores(rows, run, report.FEWEST_ENVS, report.FEWEST_SEEDS)
+    quoted = pd.read_csv(QUOTED)
     tables = {
-        "results": report.results_table(rows, pd.read_csv(QUOTED), ALGOS),
+        "losses": losses(rows, quoted),
+        "first page": report.results_table(rows, quoted, FIRST_PAGE),
+        "results": report.results_table(rows, quoted, ALGOS),
         "threshold": report.threshold_table(rows),
-        "aggregate": report.aggregate_table(by_algo, "benchmarks/results/profiles.png"),
+        "aggregate": report.aggregate_table(by_algo, "results/profiles.png"),
     }
     if by_algo:
         report.profiles_chart(by_algo, args.results.with_name("profiles.png"))

@@ -10,7 +10,7 @@ are taken within a repeat. Steps are those the environments took, used for an up
     python benchmarks/speed.py --full               # everything; hours
 
 Rows are appended to ``--output`` as they are measured. The same command, run again, goes on where it was stopped. A table
-of all of them is written beside it; the README has that of 1 and 8 environments in one process.
+of all of them is written beside it; benchmarks/README.md has that of 1 and 8 environments in one process.
 """
 
 import argparse

@@ -54,10 +54,11 @@ def fit(
         return
     policy = evaluator.policy
     expected = evaluator.batch.to_torch(targets)
+    features = evaluator.fixed_features(parameters)
     for _ in range(n_updates):
         policy.zero_grad(set_to_none=True)
         for part in evaluator.parts():
-            loss = F.mse_loss(evaluator.values(part), expected[part.steps], reduction="sum") / len(targets)
+            loss = F.mse_loss(evaluator.values(part, features), expected[part.steps], reduction="sum") / len(targets)
             if loss.requires_grad:
                 (vf_coef * loss).backward(inputs=parameters)
         step(policy, max_grad_norm)

@@ -8,7 +8,7 @@ import torch as th
 
 
 def likelihood_ratio_loss(log_probs: th.Tensor, weights: th.Tensor, n_episodes: int) -> th.Tensor:
-    r"""Scalar whose gradient is minus the likelihood-ratio estimate of ∇U(θ), (8) of the derivation in the README.
+    r"""Scalar whose gradient is minus the likelihood-ratio estimate of ∇U(θ), (8) of docs/derivation.md.
 
     .. math:: \hat g = \frac{1}{m} \sum_{i=1}^{m} \sum_{t} \psi_{i,t} \, \nabla \log \pi_\theta(a_{i,t} \mid s_{i,t})
 

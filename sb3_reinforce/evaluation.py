@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch as th
 from stable_baselines3.common.distributions import Distribution
-from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.policies import ActorCriticPolicy, BaseModel
 from torch import nn
 
 from sb3_reinforce.actors import is_watched, overrides
@@ -82,9 +82,33 @@ class Evaluator:
         distribution = self.policy.get_distribution(part.observations, **part.given)
         return distribution.log_prob(part.actions), distribution.entropy()
 
-    def values(self, part: EpisodicRolloutBufferSamples) -> th.Tensor:
-        """V of each step, float ``[B]``, with graph."""
-        return self.policy.predict_values(part.observations).flatten()
+    def values(self, part: EpisodicRolloutBufferSamples, features: th.Tensor | None = None) -> th.Tensor:
+        """V of each step, float ``[B]``, with graph.
+
+        :param features: of the whole batch, where ``fixed_features`` has computed them
+        """
+        if features is None:
+            return self.policy.predict_values(part.observations).flatten()
+        latent = self.policy.mlp_extractor.forward_critic(features[part.steps])
+        return self.policy.value_net(latent).flatten()
+
+    def fixed_features(self, fitted: list[nn.Parameter]) -> th.Tensor | None:
+        """What the value network's own layers are given at each step, if it stays the same while some parameters are fitted.
+
+        So it is with the features extractor of a ``CnnPolicy``, which the policy shares: once through it is enough.
+
+        :param fitted: these parameters
+        :return: float ``[M, F]``, without graph; None where it may change, or costs nothing
+        """
+        extractor = self.policy.vf_features_extractor
+        learned = set(extractor.parameters())
+        if not learned or learned & set(fitted) or depends_on_mode(self.policy) or is_watched(self.policy):
+            return None
+        if overrides(self.policy, "predict_values", "extract_features"):
+            return None
+        with th.no_grad():
+            parts = [BaseModel.extract_features(self.policy, part.observations, extractor) for part in self.parts()]
+        return th.cat(parts)
 
     def all_log_probs(self) -> np.ndarray:
         """log π of each action taken, by the policy as it is, float32 ``[M]``; leaves it in eval mode, that of the rollout."""

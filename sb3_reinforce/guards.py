@@ -139,6 +139,15 @@ def _callbacks(callback: BaseCallback) -> Iterator[BaseCallback]:
                 yield from _callbacks(each)
 
 
+def warn_of_long_batch(n_steps: int, total_timesteps: int, n_episodes: int) -> None:
+    """Say why training has not ended, while it still goes on."""
+    warn(
+        f"The batch has taken {n_steps:,} steps so far, and `total_timesteps` is {total_timesteps:,}: its {n_episodes} "
+        "trajectories are completed, however long they are. `horizon=` or `gymnasium.wrappers.TimeLimit` cuts long ones, and "
+        "a smaller `n_episodes` makes smaller batches."
+    )
+
+
 def check_prediction(observation: object) -> None:
     """Refuse what ``predict`` does not take, and SB3 does not explain.
 

@@ -20,7 +20,7 @@ def time_steps(lengths: np.ndarray) -> np.ndarray:
 
 @np.errstate(under="ignore")  # what is too small to count is 0
 def trajectory_returns(rewards: np.ndarray, lengths: np.ndarray, gamma: float) -> np.ndarray:
-    r"""Return of each whole trajectory, the R(τ) of (8) of the derivation in the README.
+    r"""Return of each whole trajectory, the R(τ) of (8) of docs/derivation.md.
 
     .. math:: R(\tau) = \sum_{t} \gamma^t r_t
 

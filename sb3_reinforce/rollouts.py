@@ -27,6 +27,8 @@ SelfEpisodic = TypeVar("SelfEpisodic", bound="EpisodicOnPolicyAlgorithm")
 _LEARNING: WeakSet["EpisodicOnPolicyAlgorithm"] = WeakSet()
 #: Without a horizon, an episode may last this many steps, or ``total_timesteps`` if that is more.
 _ENDLESS = 100_000
+#: A batch of fewer steps than this is no long one, however small ``total_timesteps`` is.
+_LONG = 10_000
 
 
 class Ahead(NamedTuple):
@@ -174,6 +176,8 @@ class EpisodicOnPolicyAlgorithm(OnPolicyAlgorithm):
             rollout_buffer.reset()
         rollout_buffer.gamma = self.gamma  # which may have been set since the buffer was made
         n_steps, n_taken = 0, 0
+        total_timesteps = self._total_timesteps - self._num_timesteps_at_start
+        patience: float = max(total_timesteps, _LONG)
         if self.use_sde:
             self._reset_noise(env.num_envs)
         callback.on_rollout_start()
@@ -213,6 +217,9 @@ class EpisodicOnPolicyAlgorithm(OnPolicyAlgorithm):
             new_obs, rewards, dones, infos = env.step(clipped_actions)
             n_taken += n_acted
             self.num_timesteps += n_acted
+            if n_taken > patience:
+                patience = np.inf
+                guards.warn_of_long_batch(n_taken, total_timesteps, self.n_episodes)
 
             # Give access to local variables: those that change at each step, which is faster than all
             callback.update_locals(

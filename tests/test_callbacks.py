@@ -1,4 +1,4 @@
-"""SB3's callbacks and logger around REINFORCE: each does what its documentation says, and every key of the README is there."""
+"""SB3's callbacks and logger around REINFORCE: each does what it documents, and every key of docs/logging.md is there."""
 
 import csv
 import json
@@ -32,13 +32,14 @@ from stable_baselines3.common.vec_env import VecEnv, VecMonitor, VecNormalize
 
 from sb3_reinforce import REINFORCE
 
-README = Path(__file__).parent.parent / "README.md"
+LOGGING = Path(__file__).parent.parent / "docs/logging.md"
 BOX = spaces.Box(-1, 1, (2,), np.float32)
 #: Keys that not every model logs, and what makes it do so.
 OPTIONAL_KEYS = {
     "train/value_loss": {"baseline": "value"},
     "train/explained_variance": {"baseline": "value"},
     "train/effective_sample_size": {"n_epochs": 2},
+    "train/carried_effective_sample_size": {"carry_over": True},
 }
 
 
@@ -292,8 +293,8 @@ class Success(gym.Wrapper[Any, Any, Any, Any]):
 
 
 def promised() -> set[str]:
-    """The keys in README's table, but ``time/*``."""
-    table = README.read_text().partition("## What is logged")[2].partition("\n## ")[0]
+    """The keys in the table of docs/logging.md, but ``time/*``."""
+    table = LOGGING.read_text().partition("\n## ")[0]
     return set(re.findall(r"`((?:rollout|train)/\w+)`", table))
 
 
@@ -304,7 +305,7 @@ def success_env() -> VecEnv:
 
 @pytest.mark.parametrize("options", [{}, {"baseline": "value"}, {"n_epochs": 2}, {"baseline": "value", "n_epochs": 2}])
 def test_every_format_has_every_key(options: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """README's list is what is logged, no less and no more, where the options are those that README names."""
+    """The list is what is logged, no less and no more, where the options are those that it names."""
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     assert promised() > set(OPTIONAL_KEYS)
     expected = {key for key in promised() if OPTIONAL_KEYS.get(key, {}).items() <= options.items()}
@@ -332,7 +333,7 @@ def test_every_format_has_every_key(options: dict[str, Any], tmp_path: Path, cap
 
 
 def test_logged_numbers_are_those_of_the_batch(tmp_path: Path) -> None:
-    """What a key says is what its line in README says, against the batch and the policy."""
+    """What a key says is what its line says, against the batch and the policy."""
     seen: list[dict[str, float]] = []
 
     class Batches(BaseCallback):

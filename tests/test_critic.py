@@ -8,9 +8,11 @@ import torch as th
 from envs import SpacesEnv, scripted, vectorized
 from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.torch_layers import NatureCNN
 from stable_baselines3.common.vec_env import VecEnvWrapper
 
-from sb3_reinforce import REINFORCE
+from sb3_reinforce import REINFORCE, critic
+from sb3_reinforce.evaluation import Evaluator
 
 GAMMA = 0.9
 #: V is linear in the observation [environment, episode, t] of ``ScriptedEnv``, so that a fit is a matter of arithmetic.
@@ -83,6 +85,35 @@ def test_the_fit_descends_the_weighted_loss(batch_size: int | None, vf_coef: flo
         weight, bias = weight - slope @ batch.observations, bias - slope.sum()
     np.testing.assert_allclose(model.policy.value_net.weight.detach()[0], weight, rtol=1e-4)
     assert model.policy.value_net.bias.item() == pytest.approx(bias, rel=1e-4)
+
+
+@pytest.mark.parametrize("batch_size", [None, 4])
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_fit_computes_features_that_it_does_not_train_once(
+    shared: bool, batch_size: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And is the same fit to the bit. An extractor of the value network's own is trained, and asked at each step."""
+    forward, counts, fitted = NatureCNN.forward, [], []
+    monkeypatch.setattr(NatureCNN, "forward", lambda self, obs: counts.append(len(obs)) or forward(self, obs))
+    fit = critic.fit
+
+    def counted(*args: Any) -> None:
+        counts.clear()
+        fit(*args)
+        fitted.append(sum(counts))
+
+    monkeypatch.setattr(critic, "fit", counted)
+    parameters = []
+    for once in (True, False):
+        if not once:
+            monkeypatch.setattr(Evaluator, "fixed_features", lambda self, fitted: None)
+        env = SpacesEnv(spaces.Box(0, 255, (3, 36, 36), np.uint8), spaces.Discrete(2), 3, seed=0)
+        options = {"baseline": "value", "n_critic_updates": 5, "batch_size": batch_size, "learning_rate": 0.01}
+        policy_kwargs = {"share_features_extractor": shared, "optimizer_class": th.optim.SGD}
+        model = REINFORCE("CnnPolicy", env, n_episodes=2, seed=0, policy_kwargs=policy_kwargs, **options).learn(1)
+        parameters.append(th.nn.utils.parameters_to_vector(model.policy.parameters()))
+    assert fitted == ([6, 30] if shared else [30, 30])
+    assert th.equal(*parameters)
 
 
 def test_explained_variance_is_that_of_the_returns() -> None:

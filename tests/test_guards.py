@@ -262,6 +262,22 @@ def test_what_would_have_no_effect_is_read_only() -> None:
     assert (buffer.returns > before).all()
 
 
+def test_a_batch_that_outruns_training_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it goes on, with its remedies, and once: else two episodes without a time limit take hours without a word."""
+    monkeypatch.setattr("sb3_reinforce.rollouts._LONG", 10)
+    model = make_model(scripted([30]))
+    model.learn(60)  # whose last batch may end after that
+    with pytest.warns(UserWarning, match=r"taken 21 steps so far, and `total_timesteps` is 20: its 2 .*`horizon=`") as said:
+        model.learn(20, reset_num_timesteps=False)
+    assert len(said) == 1
+    assert model._n_updates == 2
+
+
+def test_a_small_batch_is_no_matter() -> None:
+    """``learn(1)`` is one batch."""
+    assert make_model(scripted([30])).learn(1)._n_updates == 1
+
+
 def test_the_scripted_environment_is_fine() -> None:
     """None of these guards stands in the way of what is right."""
     model = make_model(make_vec_env(lambda: ScriptedEnv([3]), n_envs=2))

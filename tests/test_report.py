@@ -14,12 +14,12 @@ pytest.importorskip("rl_zoo3")
 from sb3_reinforce.zoo import report, statistics  # noqa: E402
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
-README = BENCHMARKS.parent / "README.md"
+PAGES = [BENCHMARKS / "README.md", BENCHMARKS.parent / "README.md"]
 
 
 @pytest.fixture
 def preset(monkeypatch):
-    """The program that makes the report of the README."""
+    """The program that makes the report of the pages."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     return importlib.import_module("report")
 
@@ -255,6 +255,15 @@ def test_all_that_is_reported_has_been_run(preset, tmp_path):
     assert due == set()
 
 
+def test_an_environment_that_is_not_reported_is_refused(preset, tmp_path, monkeypatch, capsys):
+    """In words that name the program that takes any."""
+    learning = importlib.import_module("learning")
+    monkeypatch.setattr(sys, "argv", ["learning.py", "--env", "Own-v0", "--logs", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        learning.main()
+    assert "`sb3-reinforce compare`" in capsys.readouterr().err
+
+
 def test_rows_of_other_columns_are_refused(preset, tmp_path):
     """Else numbers would end up in columns of another name."""
     records = importlib.import_module("records")
@@ -265,19 +274,37 @@ def test_rows_of_other_columns_are_refused(preset, tmp_path):
         records.append(tmp_path / "a.csv", {"a": 5, "c": 6})
 
 
-def test_the_readme_is_up_to_date_with_what_was_learned(preset):
-    learned = preset.load(BENCHMARKS / "results/learning.csv")
-    assert report.results_table(learned, pd.read_csv(preset.QUOTED), preset.ALGOS) in README.read_text()
-    assert report.threshold_table(learned) in README.read_text()
+def test_the_pages_are_up_to_date_with_what_was_learned(preset):
+    learned, quoted = preset.load(BENCHMARKS / "results/learning.csv"), pd.read_csv(preset.QUOTED)
+    everything, first_page = (page.read_text() for page in PAGES)
+    assert report.results_table(learned, quoted, preset.ALGOS) in everything
+    assert report.threshold_table(learned) in everything
+    assert report.results_table(learned, quoted, preset.FIRST_PAGE) in first_page
+    assert preset.losses(learned, quoted) in first_page
+
+
+def test_where_reinforce_loses(preset):
+    """By means, and against what was quoted only where nothing was run."""
+    learned = pd.concat([rows(reinforce=[400, 500], a2c=[300, 300]), rows("Other-v0", reinforce=[1], ppo=[2])])
+    assert preset.losses(learned, QUOTED.assign(return_mean=1000)) == (
+        "**Where REINFORCE loses.** A2C's mean is higher on 0 of 1: none.\nPPO's mean is higher on 1 of 1: Other-v0."
+    )
+    assert "A2C's mean is higher on 1 of 1" in preset.losses(rows(reinforce=[400]), QUOTED.assign(return_mean=1000))
+
+
+def test_the_picture_of_the_first_page_is_of_the_algorithms_that_were_run(preset, tmp_path):
+    one = curve((10, 1, 2), (40, 4, 3), algo="reinforce", env="CartPole-v1", seed=0)
+    preset.seconds_chart(one, "CartPole-v1", tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").stat().st_size > 5_000
 
 
 @pytest.mark.parametrize("name", ["speed", "scaling", "variance"])
-def test_the_readme_is_up_to_date_with_what_was_measured(name, monkeypatch):
+def test_the_page_is_up_to_date_with_what_was_measured(name, monkeypatch):
     """Run the program of that name again: it measures nothing that it has a row of, and writes its table."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     program, records = importlib.import_module(name), importlib.import_module("records")
     measured = records.read(records.RESULTS / f"{name}.csv")
-    assert program.table(pd.DataFrame(measured) if name == "variance" else measured) in README.read_text()
+    assert program.table(pd.DataFrame(measured) if name == "variance" else measured) in PAGES[0].read_text()
 
 
 def test_the_whole_table_of_speed_is_up_to_date(monkeypatch):

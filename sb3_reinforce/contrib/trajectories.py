@@ -53,7 +53,10 @@ class RecurrentEvaluator(Evaluator):
         real = th.as_tensor(steps, device=self.batch.device)
         return log_probs[real], None if entropy is None else entropy[real]
 
-    def values(self, part: EpisodicRolloutBufferSamples) -> th.Tensor:
+    def fixed_features(self, fitted: list[th.nn.Parameter]) -> None:
+        """None: the memory, not the features extractor, is what takes the time."""
+
+    def values(self, part: EpisodicRolloutBufferSamples, features: th.Tensor | None = None) -> th.Tensor:
         index, steps = padded(self._lengths(part))
         return self._padded_values(part.observations, index)[th.as_tensor(steps, device=self.batch.device)]
 

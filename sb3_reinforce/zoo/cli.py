@@ -54,8 +54,8 @@ def main() -> None:
     except (ModuleNotFoundError, DependencyNotInstalled) as error:
         sys.exit(
             f"sb3-reinforce {command}: {error}\n"
-            "`pip install 'sb3_reinforce[zoo]'` installs RL Zoo and what it needs; `[zoo,envs]` Box2D and MuJoCo, too, and "
-            "`[zoo,track]` Weights & Biases."
+            "`pip install 'sb3_reinforce[zoo]'`, or `pip install '.[zoo]'` in a clone, installs RL Zoo and what it needs; "
+            "`[zoo,envs]` Box2D and MuJoCo, too, `[zoo,atari]` Atari's games, and `[zoo,track]` Weights & Biases."
         )
 
 
