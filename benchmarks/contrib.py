@@ -209,6 +209,21 @@ def measure(task: str, case: Case, seed: int) -> tuple[records.Row, list[records
     return row, curve.rows()
 
 
+def table(rows: list[records.Row]) -> str:
+    """Medians of seconds and speed, and the mean and the least of the returns, over seeds."""
+    groups: dict[tuple[Any, ...], list[records.Row]] = {}
+    for row in rows:
+        groups.setdefault((row["env"], row["n_envs"], row["algo"]), []).append(row)
+    lines = ["| | | seeds | steps | CPU seconds | steps/s | return, least |", "|---|---|---|---|---|---|---|"]
+    for (env, n_envs, algo), group in sorted(groups.items()):
+        steps, seconds, speed = (np.median([row[name] for row in group]) for name in ("steps", "seconds", "steps_per_second"))
+        returns = [float(row["return_mean"]) for row in group if row["return_mean"] != ""]
+        learned = f"{np.mean(returns):.1f}, {min(returns):.1f}" if returns else ""
+        place = f"{env}, {n_envs} at once" if n_envs > 1 else env
+        lines.append(f"| {place} | {algo} | {len(group)} | {steps:,.0f} | {seconds:.1f} | {speed:,.0f} | {learned} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("task", choices=("speed", "masks", "novel"))
@@ -231,6 +246,7 @@ def main() -> None:
                 records.append(curves, {**key, **point})
             records.append(args.out, {**key, **row, **records.provenance()})  # last, since it says that the run is whole
             print(*run, row, flush=True)
+    records.show("contrib", table(records.read(args.out)), args.out)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ within a repeat, and ratios are taken within one. Seconds are those of the CPU, 
     python benchmarks/vec_envs.py                 # five repeats; a setup that has its row is not run again
     python benchmarks/vec_envs.py --report-only
 
-Rows go to ``results/vec_envs.csv``, and the table to ``vec_envs.md`` beside it.
+Rows go to ``results/vec_envs.csv``, and the table to the benchmarks' README.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 import numpy as np
 import torch as th
-from records import RESULTS, Row, append, provenance, read
+from records import RESULTS, Row, append, provenance, read, show
 from stable_baselines3 import A2C
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
@@ -173,9 +173,7 @@ def main() -> None:
         numbers = measure(setup, repeat)
         append(args.out, {**setup._asdict(), "repeat": repeat, **numbers, **provenance()})
         print(repeat, *setup, numbers, flush=True)
-    text = table(read(args.out))
-    args.out.with_suffix(".md").write_text(f"{text}\n")
-    print(text)
+    show("vec_envs", table(read(args.out)), args.out)
 
 
 if __name__ == "__main__":
