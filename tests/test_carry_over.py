@@ -249,6 +249,20 @@ def test_no_episode_is_lost_and_each_is_of_one_batch() -> None:
     assert callback.unused[:3] == [0.0] * 3
 
 
+@pytest.mark.skipif(not hasattr(gym.vector, "AutoresetMode"), reason="gymnasium below 1.1")
+@pytest.mark.parametrize("mode", ["NextStep", "SameStep", "Disabled"])
+def test_steps_that_reset_an_environment_are_of_no_batch(mode: str) -> None:
+    """A rollout may end between the last step of an episode that went ahead and the step that resets its environment."""
+    lengths = (2, 3, 7)
+    make = [lambda i=i, n=n: ScriptedEnv([n], i) for i, n in enumerate(lengths)]
+    env, callback = gym.vector.SyncVectorEnv(make, autoreset_mode=gym.vector.AutoresetMode(mode)), Batches()
+    carrying(env, 4, learning_rate=0.0).learn(150, callback)
+    every = [each for batch in callback.seen for each in batch]
+    assert len(every) == len(set(every)) == 4 * len(callback.seen)
+    assert all(length == lengths[i] for i, _, length in every)
+    assert len(callback.seen) > 8
+
+
 def test_nothing_is_carried_unless_asked() -> None:
     env, callback = scripted([2], [3], [7]), Batches()
     REINFORCE("MlpPolicy", env, n_episodes=4, seed=0).learn(40, callback)
