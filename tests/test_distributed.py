@@ -224,13 +224,13 @@ def test_two_processes_learn_what_one_does_of_the_same_trajectories(options: dic
         env = vectorized(*(Monitor(DriftEnv()) for _ in range(n_envs)))
         model = make(VecNormalize(env) if normalize else env, **options)
         batches = keep_batches(model)
-        model.learn(100)
+        model.learn(60)
         return state(model), batches
 
     (first, first_batches), (second, second_batches) = in_processes(learn, tmp_path)
 
     assert equal(first, second)
-    assert len(first_batches) == len(second_batches) > 2
+    assert len(first_batches) == len(second_batches) > 1
     n_episodes = [len(one.lengths) + len(two.lengths) for one, two in zip(first_batches, second_batches, strict=True)]
     assert min(n_episodes) >= options.get("n_episodes", 5)
     assert not np.array_equal(first_batches[0].observations[0], second_batches[0].observations[0])
@@ -367,7 +367,7 @@ def test_moments_are_those_of_all_that_was_seen(tmp_path: Path) -> None:
     for mine, of_other in zip(moments, others, strict=True):
         np.testing.assert_array_equal(mine, of_other)
     everything = RunningMeanStd(shape=(2,))
-    everything.update(np.concatenate([one, two]))
+    everything.update(np.concatenate([one, two]).astype(np.float64))
     for found, expected in zip(moments, (everything.mean, everything.var, everything.count), strict=False):
         np.testing.assert_allclose(found, expected, rtol=1e-9)
 
@@ -451,11 +451,11 @@ FAULTS: dict[str, tuple[Callable[[int], Any], str]] = {
     "VecNormalize": (learn_with(env=lambda number: VecNormalize(vectorized(DriftEnv()))), f"`VecNormalize` {SAME} None in"),
     "shares": (lambda number: make(n_episodes=1).learn(1), "`n_episodes` must be at least the number of processes, 2, but"),
     "range": (
-        lambda number: make().learn(200, At(10, lambda callback: number and setattr(callback.model, "gamma", 5) or None)),
+        lambda number: make().learn(200, At(10, lambda callback: number and setattr(callback.model, "gamma", 5))),
         r"`gamma` must be in \(0, 1\], but it is 5",
     ),
     "rewards": (
-        lambda number: make().learn(60, At(9, lambda call: number and call.model.rollout_buffer.rewards.fill(np.nan) or None)),
+        lambda number: make().learn(60, At(9, lambda call: number and call.model.rollout_buffer.rewards.fill(np.nan))),
         "reward at step .* is not finite",
     ),
     "n_episodes": (
