@@ -34,6 +34,7 @@ from torch import distributed as dist
 from sb3_reinforce import REINFORCE, AdaptiveEpisodesCallback, GradientStatsCallback, distributed, parallel
 from sb3_reinforce.batch import Batch
 from sb3_reinforce.contrib import MaskableREINFORCE, RecurrentREINFORCE
+from sb3_reinforce.zoo import launch
 
 pytestmark = pytest.mark.skipif(not dist.is_available() or sys.platform == "win32", reason="processes are forked")
 
@@ -194,7 +195,14 @@ CASES: dict[str, dict[str, Any]] = {
     "to go, optimal": {**TO_GO, "baseline": "optimal", "batch_size": 3},
     "reused": {"n_epochs": 4, "min_effective_share": 0.0, "baseline": "leave_one_out"},
     "reused, to go": {**TO_GO, "n_epochs": 4, "min_effective_share": 0.0, "baseline": "mean", "normalize_advantage": True},
-    "reused while it is worth it": {"n_epochs": 20, "min_effective_share": 0.9, "learning_rate": 0.01},
+    # Some batches once and others up to seven times.
+    "reused while it is worth it": {
+        "n_epochs": 20,
+        "min_effective_share": 0.9,
+        "learning_rate": 0.001,
+        "baseline": "leave_one_out",
+        "total_timesteps": 150,
+    },
     "clipped": {"max_grad_norm": 0.5, "baseline": "mean"},
     "entropy": {"ent_coef": 0.1, "batch_size": 4},
     "three a process": {"n_episodes": 6, "baseline": "leave_one_out"},
@@ -219,12 +227,13 @@ CASES: dict[str, dict[str, Any]] = {
 def test_two_processes_learn_what_one_does_of_the_same_trajectories(options: dict[str, Any], tmp_path: Path) -> None:
     options = dict(options)
     n_envs, normalize = options.pop("n_envs", 1), options.pop("VecNormalize", False)
+    total_timesteps = options.pop("total_timesteps", 60)
 
     def learn(number: int) -> tuple[dict[str, np.ndarray], list[Batch]]:
         env = vectorized(*(Monitor(DriftEnv()) for _ in range(n_envs)))
         model = make(VecNormalize(env) if normalize else env, **options)
         batches = keep_batches(model)
-        model.learn(60)
+        model.learn(total_timesteps)
         return state(model), batches
 
     (first, first_batches), (second, second_batches) = in_processes(learn, tmp_path)
@@ -242,7 +251,7 @@ def test_two_processes_learn_what_one_does_of_the_same_trajectories(options: dic
     for name in first:
         rounding = 1e-5 * np.abs(after[name]).max(initial=1e-3)  # of sums, whose terms may be larger
         np.testing.assert_allclose(first[name], after[name], rtol=0, atol=rounding, err_msg=name)
-    assert not np.allclose(before["action_net.weight"], after["action_net.weight"], atol=1e-3)
+    assert not np.allclose(before["action_net.weight"], after["action_net.weight"], atol=2e-4)
 
 
 # --- where they start ----------------------------------------------------------------------------------------------------
@@ -597,3 +606,42 @@ def test_torchrun_trains_with_a_script_as_it_is(tmp_path: Path) -> None:
     assert len(set(ends)) == 1
     assert run.stdout.count("Using cpu device") == 1
     assert REINFORCE.load(tmp_path / "model").num_timesteps == int(ends[0].split()[0])
+
+
+def test_of_the_commands_only_training_is_for_several_processes() -> None:
+    for arguments in (["-optimize"], ["--env", "CartPole-v1", "--optimize-hyperparameters"]):
+        assert "-optimize is not for torchrun" in (launch.refusal("train", arguments) or "")
+    assert "compare is for one process" in (launch.refusal("compare", []) or "")
+    assert launch.refusal("train", ["--optimization-log-path", "a", "--env", "CartPole-v1"]) is None
+
+
+def test_other_processes_of_train_write_and_print_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--algo", "reinforce", "-f", "logs", "-P", "--track"]
+    monkeypatch.setenv("RANK", "0")
+    with launch.in_one_voice(flags) as own:
+        assert own == flags
+    monkeypatch.setenv("RANK", "1")
+    with launch.in_one_voice(flags) as own:
+        print("heard")
+        assert own[:5] == ["--algo", "reinforce", "-f", "logs", "-f"]
+        folder = Path(own[5])
+        assert folder.is_dir()
+    assert not folder.exists()
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.slow
+def test_torchrun_of_rl_zoo_makes_one_run_folder(tmp_path: Path) -> None:
+    pytest.importorskip("rl_zoo3")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "sb3_reinforce.zoo", "train"]
+    flags = ["--env", "CartPole-v1", "-f", "logs", "--n-timesteps", "600", "--eval-freq", "200", "--seed", "1"]
+    environ = {**os.environ, "PYTHONPATH": os.getcwd(), "OMP_NUM_THREADS": "1"}
+    run = subprocess.run([*launcher, *flags], cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stderr
+    assert [path.name for path in (tmp_path / "logs" / "reinforce").iterdir()] == ["CartPole-v1_1"]
+    folder = tmp_path / "logs" / "reinforce" / "CartPole-v1_1"
+    assert {"best_model.zip", "evaluations.npz", "CartPole-v1.zip"} < {path.name for path in folder.iterdir()}
+    assert run.stdout.count("Saving to logs") == 1
+    assert list(tmp_path.iterdir()) == [tmp_path / "logs"]
