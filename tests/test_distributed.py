@@ -28,6 +28,7 @@ from stable_baselines3.common.callbacks import (
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.running_mean_std import RunningMeanStd
+from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import distributed as dist
 
@@ -340,6 +341,27 @@ def test_the_timeout_is_a_number_of_seconds(monkeypatch: pytest.MonkeyPatch) -> 
             distributed.join()
 
 
+class Normalised(FlattenExtractor):
+    """A policy whose statistics move in training."""
+
+    def __init__(self, observation_space: gym.Space[Any]):
+        super().__init__(observation_space)
+        self.flatten = th.nn.BatchNorm1d(2)
+
+
+def test_statistics_of_the_policy_are_those_of_process_0(tmp_path: Path) -> None:
+    def learn(number: int) -> Any:
+        model = make(policy_kwargs={"features_extractor_class": Normalised})
+        before = state(model)
+        model.learn(60)
+        return before, state(model)
+
+    (before, first), (_, second) = in_processes(learn, tmp_path)
+    name = "features_extractor.flatten.running_mean"
+    assert not np.array_equal(before[name], first[name])
+    assert equal(first, second)
+
+
 # --- VecNormalize --------------------------------------------------------------------------------------------------------
 
 
@@ -385,14 +407,17 @@ def test_moments_that_are_not_trained_stay_as_they_are(tmp_path: Path) -> None:
     def learn(number: int) -> Any:
         env = VecNormalize(vectorized(Monitor(DriftEnv())), training=False)
         env.obs_rms.update(np.random.default_rng(number).normal(size=(7, 2)))
-        before = env.obs_rms.copy()
-        make(env).learn(20)
-        return before.var, env.obs_rms.var
+        variances = [env.obs_rms.var.copy()]
+        model = make(env)
+        for total_timesteps in (0, 20):
+            model.learn(total_timesteps)
+            variances.append(env.obs_rms.var.copy())
+        return variances
 
-    (first, first_after), (second, second_after) = in_processes(learn, tmp_path)
-    np.testing.assert_array_equal(first, first_after)
-    np.testing.assert_array_equal(first, second_after)
+    (first, *first_after), (second, *second_after) = in_processes(learn, tmp_path)
     assert not np.array_equal(first, second)
+    for after in (*first_after, *second_after):
+        np.testing.assert_array_equal(first, after)
 
 
 # --- together or not at all ------------------------------------------------------------------------------------------------
@@ -587,7 +612,11 @@ def test_a_checkpoint_goes_on_with_any_number_of_processes(n: int, tmp_path: Pat
 _SCRIPT = """
 import sys
 from sb3_reinforce import REINFORCE
-model = REINFORCE("MlpPolicy", "CartPole-v1", n_episodes=8, seed=0, verbose=1)
+model = REINFORCE("MlpPolicy", "CartPole-v1", n_episodes=1, seed=0, verbose=1)
+try:
+    model.learn(1000)
+except ValueError:
+    model.n_episodes = 8
 model.learn(1000)
 sys.stdout.write(f"{model.num_timesteps} {sum(p.sum().item() for p in model.policy.parameters())!r} end\\n")
 model.save(sys.argv[1])
