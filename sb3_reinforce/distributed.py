@@ -66,8 +66,10 @@ def join() -> None:
         _Launch.store, _, _ = next(rendezvous("env://", timeout=timeout))
         # A gloo group that is left to the interpreter's end now and then aborts a process that has finished.
         atexit.register(leave)
-    # Under a name of its own each time, since the store remembers where processes of an earlier group were to be found.
-    store = PrefixStore(f"sb3_reinforce/{_Launch.n_joined}", _Launch.store)
+    # Under a name of its own each time, since the store remembers where processes of an earlier group were to be found, those
+    # of before a restart included.
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    store = PrefixStore(f"sb3_reinforce/{attempt}/{_Launch.n_joined}", _Launch.store)
     size, number = int(os.environ["WORLD_SIZE"]), int(os.environ["RANK"])
     dist.init_process_group("gloo", store=store, rank=number, world_size=size, timeout=timeout)
     _Launch.n_joined += 1

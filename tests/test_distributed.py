@@ -534,7 +534,7 @@ def test_process_0_alone_evaluates_saves_and_logs(tmp_path: Path) -> None:
         model.set_logger(configure(str(folder), ["csv"]))
         threshold = StopTrainingOnRewardThreshold(-1e9)  # at the first evaluation
         evaluation = EvalCallback(vectorized(Monitor(DriftEnv())), threshold, eval_freq=50, log_path=str(folder), verbose=0)
-        checkpoint = EveryNTimesteps(20, CheckpointCallback(1, str(folder), "a"))
+        checkpoint = EveryNTimesteps(20, CheckpointCallback(1, str(folder / "checkpoints"), "a"))
         steps = At(1, lambda callback: None)
         model.learn(10_000, [CallbackList([checkpoint, evaluation]), steps])
         model.save(folder / "model")
@@ -544,7 +544,7 @@ def test_process_0_alone_evaluates_saves_and_logs(tmp_path: Path) -> None:
     assert n == m < 1000
     assert "evaluations.npz" in written
     assert "model.zip" in written
-    assert any(name.startswith("a_") for name in written)
+    assert "checkpoints" in written
     assert others == ["progress.csv"]  # which the script has made
     assert (folder / "progress.csv").read_text() == ""
     assert 0 < calls < n
@@ -674,3 +674,37 @@ def test_torchrun_of_rl_zoo_makes_one_run_folder(tmp_path: Path) -> None:
     assert {"best_model.zip", "evaluations.npz", "CartPole-v1.zip"} < {path.name for path in folder.iterdir()}
     assert run.stdout.count("Saving to logs") == 1
     assert list(tmp_path.iterdir()) == [tmp_path / "logs"]
+
+
+_RESTARTED = """
+import glob, os, sys
+import gymnasium as gym
+from stable_baselines3.common.callbacks import CheckpointCallback
+from sb3_reinforce import REINFORCE
+newest = max(glob.glob("checkpoints/*.zip"), key=os.path.getmtime, default=None)
+if newest is None:
+    model = REINFORCE("MlpPolicy", "CartPole-v1", n_episodes=8, seed=0)
+else:
+    model = REINFORCE.load(newest, env=gym.make("CartPole-v1"))
+
+def die(locals, globals):
+    if newest is None and os.environ["RANK"] == "1" and model.num_timesteps > 1500:
+        os._exit(9)
+
+model.learn(3000 - model.num_timesteps, [die, CheckpointCallback(200, "checkpoints")], reset_num_timesteps=False)
+sys.stdout.write(f"{newest} {model.num_timesteps} end\\n")
+"""
+
+
+@pytest.mark.slow
+def test_torchrun_restarts_from_the_newest_checkpoint_where_a_process_has_died(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(_RESTARTED)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--max-restarts=1", "script.py"]
+    environ = {**os.environ, "PYTHONPATH": os.getcwd(), "OMP_NUM_THREADS": "1"}
+    run = subprocess.run(launcher, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stderr
+    one, two = (line for line in run.stdout.splitlines() if line.endswith(" end"))
+    assert one == two
+    checkpoint, n_steps, _ = one.split()
+    assert int(checkpoint.split("_")[-2]) >= 1000
+    assert int(n_steps) >= 3000
