@@ -535,16 +535,15 @@ def test_process_0_alone_evaluates_saves_and_logs(tmp_path: Path) -> None:
         threshold = StopTrainingOnRewardThreshold(-1e9)  # at the first evaluation
         evaluation = EvalCallback(vectorized(Monitor(DriftEnv())), threshold, eval_freq=50, log_path=str(folder), verbose=0)
         checkpoint = EveryNTimesteps(20, CheckpointCallback(1, str(folder / "checkpoints"), "a"))
+        early = EvalCallback(vectorized(Monitor(DriftEnv())), eval_freq=3, log_path=str(folder / "early"), verbose=0)
         steps = At(1, lambda callback: None)
-        model.learn(10_000, [CallbackList([checkpoint, evaluation]), steps])
+        model.learn(10_000, [CallbackList([checkpoint, evaluation, early]), steps])
         model.save(folder / "model")
         return sorted(path.name for path in folder.iterdir()), model.num_timesteps, steps.n_calls, folder
 
     (written, n, calls, _), (others, m, other_calls, folder) = in_processes(learn, tmp_path)
     assert n == m < 1000
-    assert "evaluations.npz" in written
-    assert "model.zip" in written
-    assert "checkpoints" in written
+    assert {"evaluations.npz", "early", "checkpoints", "model.zip"} < set(written)
     assert others == ["progress.csv"]  # which the script has made
     assert (folder / "progress.csv").read_text() == ""
     assert 0 < calls < n
@@ -679,7 +678,7 @@ def test_torchrun_of_rl_zoo_makes_one_run_folder(tmp_path: Path) -> None:
 _RESTARTED = """
 import glob, os, sys
 import gymnasium as gym
-from stable_baselines3.common.callbacks import CheckpointCallback
+from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback
 from sb3_reinforce import REINFORCE
 newest = max(glob.glob("checkpoints/*.zip"), key=os.path.getmtime, default=None)
 if newest is None:
@@ -687,11 +686,13 @@ if newest is None:
 else:
     model = REINFORCE.load(newest, env=gym.make("CartPole-v1"))
 
-def die(locals, globals):
-    if newest is None and os.environ["RANK"] == "1" and model.num_timesteps > 1500:
-        os._exit(9)
+class Die(BaseCallback):
+    def _on_step(self):
+        if newest is None and os.environ["RANK"] == "1" and model.num_timesteps > 1500:
+            os._exit(9)
+        return True
 
-model.learn(3000 - model.num_timesteps, [die, CheckpointCallback(200, "checkpoints")], reset_num_timesteps=False)
+model.learn(3000 - model.num_timesteps, [Die(), CheckpointCallback(200, "checkpoints")], reset_num_timesteps=False)
 sys.stdout.write(f"{newest} {model.num_timesteps} end\\n")
 """
 
