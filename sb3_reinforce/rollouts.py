@@ -175,7 +175,7 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
         :raises ValueError: if an environment returns NaN or infinity, or what is no observation, or does not end an episode
         """
         assert isinstance(rollout_buffer, EpisodicRolloutBuffer)
-        collected = self._collected_together(lambda: self._collect(env, callback, rollout_buffer))
+        collected = self._collected_together(lambda: self._collect(env, callback, rollout_buffer, n_rollout_steps))
         if collected is None:
             return False
         self._update_info_buffer(collected.infos, np.ones(len(collected.infos), dtype=bool))
@@ -186,9 +186,12 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
         return True
 
     def _collect(
-        self, env: VecEnv, callback: BaseCallback, rollout_buffer: EpisodicRolloutBuffer
+        self, env: VecEnv, callback: BaseCallback, rollout_buffer: EpisodicRolloutBuffer, n_rollout_steps: int
     ) -> parallel.Collected | None:
-        """Collect this process's trajectories: all m, or its share. None: the callback has ended collection before."""
+        """Collect this process's trajectories: all m, or its share. None: the callback has ended collection before.
+
+        Callbacks read the names of its arguments.
+        """
         # Switch to eval mode (this affects batch norm / dropout)
         self.policy.set_training_mode(False)
         # The learning rate is that of the batch's beginning: at its end, a linear schedule would leave 0 for the last batch.
