@@ -188,10 +188,7 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
     def _collect(
         self, env: VecEnv, callback: BaseCallback, rollout_buffer: EpisodicRolloutBuffer, n_rollout_steps: int
     ) -> parallel.Collected | None:
-        """Collect this process's trajectories: all m, or its share. None: the callback has ended collection before.
-
-        Callbacks read the names of its arguments.
-        """
+        """This process's part, in which callbacks read all names. None: the callback has ended collection before."""
         # Switch to eval mode (this affects batch norm / dropout)
         self.policy.set_training_mode(False)
         # The learning rate is that of the batch's beginning: at its end, a linear schedule would leave 0 for the last batch.
