@@ -40,7 +40,8 @@ class EpisodicRolloutBufferSamples(NamedTuple):
 class Batch:
     """m whole trajectories of M steps, flat and episode-major as ``returns.py`` has it.
 
-    Observations and actions stay where the rollout has stored them, and are brought into this order part by part.
+    Observations and actions stay where the rollout has stored them, and are brought into this order part by part. Where
+    several processes have collected the batch, each has all its numbers, but observations and actions only of its own part.
     """
 
     lengths: np.ndarray
@@ -48,7 +49,7 @@ class Batch:
     rewards: np.ndarray
     """Reward of each step, float32 ``[M]``."""
     last_observations: dict[int, Observations]
-    """s_H of trajectories that were cut, by their last step's index in the batch."""
+    """s_H of this process's trajectories that were cut, by their last step's index in the batch."""
     observations: Observations
     """What the policy saw, as stored, ``[n_rows * n_envs, ...]``."""
     actions: np.ndarray
@@ -56,29 +57,38 @@ class Batch:
     given: dict[str, np.ndarray]
     """What else the policy was given, as stored, by the name of its argument, ``[n_rows * n_envs, ...]``."""
     order: np.ndarray
-    """Where each step of the batch is stored, int64 ``[M]``."""
+    """Where each step of the batch is stored, int64 ``[M]``; -1: in another process."""
     earlier_log_probs: np.ndarray
     """log π of each action by the earlier policy that took it, and NaN where the batch's own did, float32 ``[M]``."""
     discrete: bool
     """Whether actions are of a Discrete space, one integer each."""
     device: th.device
     """Where the tensors go."""
+    own: slice | None = None
+    """Which of the m trajectories this process has collected. None: all, and there is no other process."""
 
     def parts(self, batch_size: int | None = None, within: slice | None = None) -> Iterator[EpisodicRolloutBufferSamples]:
         """Yield the batch in parts, in order, each step once.
 
         :param batch_size: number of steps in each part but the last, at least 1; None: all in one
-        :param within: consecutive steps to yield, those of one trajectory say; None: all M
+        :param within: consecutive steps to yield, those of one trajectory say; None: all that this process has
         """
-        first, last, _ = (within or slice(None)).indices(len(self.order))
+        first, last, _ = (within or self.own_steps).indices(len(self.order))
         batch_size = batch_size or last - first
         for start in range(first, last, batch_size):
             yield self.part(slice(start, min(start + batch_size, last)))
 
     def trajectories(self) -> list[slice]:
-        """Where in the batch of M steps each of the m trajectories is."""
-        lasts = np.cumsum(self.lengths)
-        return [slice(int(last - length), int(last)) for last, length in zip(lasts, self.lengths, strict=True)]
+        """Where in the batch of M steps each trajectory is that this process has: all m, unless there are others."""
+        own, lasts = self.own or slice(None), np.cumsum(self.lengths)
+        return [slice(int(last - length), int(last)) for last, length in zip(lasts[own], self.lengths[own], strict=True)]
+
+    @property
+    def own_steps(self) -> slice:
+        """Where in the batch of M steps those are that this process has."""
+        if self.own is None:
+            return slice(0, len(self.order))
+        return slice(int(self.lengths[: self.own.start].sum()), int(self.lengths[: self.own.stop].sum()))
 
     @property
     def observation_nbytes(self) -> int:

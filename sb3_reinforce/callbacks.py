@@ -6,6 +6,7 @@ import numpy as np
 import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
 
+from sb3_reinforce.distributed import n_processes
 from sb3_reinforce.reinforce import REINFORCE
 
 
@@ -124,7 +125,8 @@ class AdaptiveEpisodesCallback(GradientStatsCallback):
     """Choose the number of trajectories per update by the gradient noise scale, and log what ``GradientStatsCallback`` does.
 
     With as many trajectories as the noise scale, an update makes about half the progress that a noiseless gradient would;
-    fewer waste updates, more waste trajectories (McCandlish et al. 2018). Takes effect with the next rollout.
+    fewer waste updates, more waste trajectories (McCandlish et al. 2018). Takes effect with the next rollout. Processes that
+    train together have at least one each.
 
     :param min_episodes: least number of trajectories, at least 2
     :param max_episodes: greatest number of trajectories, at least ``min_episodes``
@@ -148,4 +150,5 @@ class AdaptiveEpisodesCallback(GradientStatsCallback):
 
     def _on_rollout_end(self) -> None:
         super()._on_rollout_end()
-        self.model.n_episodes = int(np.clip(self.noise_scale, self.min_episodes, self.max_episodes))
+        at_least = max(self.min_episodes, n_processes())
+        self.model.n_episodes = int(np.clip(self.noise_scale, at_least, max(self.max_episodes, at_least)))

@@ -10,6 +10,7 @@ from torch import nn
 
 from sb3_reinforce.actors import is_watched, overrides
 from sb3_reinforce.batch import Batch, EpisodicRolloutBufferSamples
+from sb3_reinforce.distributed import alone, everyones
 
 #: Where modules are from that are the same in training and evaluation mode, but for those that ``depends_on_mode`` names.
 _MODELESS = (
@@ -25,7 +26,7 @@ _PASS_NBYTES = 2**26
 
 
 class Evaluator:
-    """A policy and a batch, evaluated part by part.
+    """A policy and a batch, evaluated part by part, each part by the process that has it.
 
     :param policy: any actor-critic policy
     :param batch: the trajectories
@@ -37,15 +38,18 @@ class Evaluator:
         self.batch = batch
         # V is spared where nobody could notice.
         self._whole = overrides(policy, "evaluate_actions", "get_distribution", "extract_features") or is_watched(policy)
+        #: What a function finds in each process that has a part of the batch.
+        self.everyones = alone if batch.own is None else everyones
         self.batch_size = batch_size or self._steps_that_fit()
 
     def parts(self, within: slice | None = None) -> Iterator[EpisodicRolloutBufferSamples]:
-        """The batch, or the trajectory ``within`` it, in parts that each fit in one pass."""
+        """What this process has of the batch, or the trajectory ``within`` it, in parts that each fit in one pass."""
         return self.batch.parts(self.batch_size, within)
 
     def _steps_that_fit(self) -> int:
         """Number of steps whose observations and activations fit in the memory of a pass."""
-        n_steps = len(self.batch.rewards)
+        own = self.batch.own_steps
+        n_steps = own.stop - own.start
         if n_steps * max(self.batch.observation_nbytes, 2**10) <= 2**22:  # far from the limit: spare the measurement
             return n_steps
         return max(1, _PASS_NBYTES // self._step_nbytes())
@@ -69,7 +73,8 @@ class Evaluator:
 
     def first_step(self) -> EpisodicRolloutBufferSamples:
         """The smallest part there is."""
-        return self.batch.part(slice(0, 1))
+        first = self.batch.own_steps.start
+        return self.batch.part(slice(first, first + 1))
 
     def log_probs(self, part: EpisodicRolloutBufferSamples) -> tuple[th.Tensor, th.Tensor | None]:
         """log π of each action taken and the policy's entropy there, float ``[B]``, with graph.
@@ -121,14 +126,21 @@ class Evaluator:
 
     def _over_batch(self, evaluate: Callable[[EpisodicRolloutBufferSamples], th.Tensor]) -> np.ndarray:
         """What a function of the parts says of each step, without graph, float32 ``[M]``."""
-        found = np.empty(self.batch.lengths.sum(), dtype=np.float32)
-        with th.no_grad():
-            for part in self.parts():
-                found[part.steps] = evaluate(part).cpu().numpy()
-        return found
+
+        def own() -> np.ndarray:
+            found = np.empty(self.batch.lengths.sum(), dtype=np.float32)
+            with th.no_grad():
+                for part in self.parts():
+                    found[part.steps] = evaluate(part).cpu().numpy()
+            return found[self.batch.own_steps]
+
+        return np.concatenate(self.everyones(own))
 
     def last_values(self) -> dict[int, float]:
         """V(s_H) of each trajectory that was cut, by the index of its last step."""
+        return {step: value for each in self.everyones(self._own_last_values) for step, value in each.items()}
+
+    def _own_last_values(self) -> dict[int, float]:
         with th.no_grad():
             return {
                 step: self.policy.predict_values(self.policy.obs_to_tensor(obs)[0]).item()

@@ -7,6 +7,7 @@ import torch as th
 from stable_baselines3.common.policies import ActorCriticPolicy
 
 from sb3_reinforce import baselines
+from sb3_reinforce.distributed import sum_gradients
 from sb3_reinforce.estimator import entropy_loss, likelihood_ratio_loss
 from sb3_reinforce.evaluation import Evaluator
 
@@ -27,29 +28,36 @@ class Surrogate(NamedTuple):
 def accumulate(evaluator: Evaluator, weights: np.ndarray, ent_coef: float) -> Surrogate:
     """Leave in ``grad`` of the policy's parameters minus the likelihood-ratio estimate, and the entropy bonus's part.
 
+    Of a batch of several processes each leaves its own summands, which ``step`` adds up.
+
     :param evaluator: the policy and the batch
     :param weights: ψ of each step, float ``[M]``
     :param ent_coef: entropy coefficient, at least 0
     """
     psi = evaluator.batch.to_torch(weights)
     n_episodes = len(evaluator.batch.lengths)
-    policy_loss, mean_entropy, seen = 0.0, 0.0, th.empty_like(psi)
     parameters = _trainable(evaluator.policy)
     for parameter in parameters:
         parameter.grad = None
-    for part in evaluator.parts():
-        log_probs, entropy = evaluator.log_probs(part)
-        loss = likelihood_ratio_loss(log_probs, psi[part.steps], n_episodes)
-        bonus = entropy_loss(log_probs, entropy, n_episodes)
-        # Without a bonus, spare the backward pass through what is only logged.
-        objective = loss + ent_coef * bonus if ent_coef > 0 else loss
-        if objective.requires_grad:  # not where the policy is frozen
-            objective.backward()
-        policy_loss += loss.item()
-        seen[part.steps] = log_probs.detach()
-        mean_entropy -= bonus.item() * n_episodes / len(weights)
+
+    def own() -> tuple[float, float, np.ndarray]:
+        policy_loss, mean_entropy, seen = 0.0, 0.0, th.empty_like(psi)
+        for part in evaluator.parts():
+            log_probs, entropy = evaluator.log_probs(part)
+            loss = likelihood_ratio_loss(log_probs, psi[part.steps], n_episodes)
+            bonus = entropy_loss(log_probs, entropy, n_episodes)
+            # Without a bonus, spare the backward pass through what is only logged.
+            objective = loss + ent_coef * bonus if ent_coef > 0 else loss
+            if objective.requires_grad:  # not where the policy is frozen
+                objective.backward()
+            policy_loss += loss.item()
+            seen[part.steps] = log_probs.detach()
+            mean_entropy -= bonus.item() * n_episodes / len(weights)
+        return policy_loss, mean_entropy, seen[evaluator.batch.own_steps].cpu().numpy()
+
+    losses, entropies, log_probs = zip(*evaluator.everyones(own), strict=True)
     untouched = [parameter for parameter in parameters if parameter.grad is None]
-    return Surrogate(policy_loss, mean_entropy, seen.cpu().numpy(), untouched)
+    return Surrogate(sum(losses), sum(entropies), np.concatenate(log_probs), untouched)
 
 
 def trajectory_gradients(evaluator: Evaluator, weights: np.ndarray) -> tuple[th.Tensor, th.Tensor]:
@@ -62,21 +70,28 @@ def trajectory_gradients(evaluator: Evaluator, weights: np.ndarray) -> tuple[th.
     batch = evaluator.batch
     psi = batch.to_torch(weights)
     parameters = _trainable(evaluator.policy)
-    sums = th.zeros(2, len(batch.lengths), sum(p.numel() for p in parameters), device=batch.device)
-    for i, trajectory in enumerate(batch.trajectories()):
-        for part in evaluator.parts(within=trajectory):
-            log_probs, _ = evaluator.log_probs(part)
-            for k, weighted in enumerate(((log_probs * psi[part.steps]).sum(), log_probs.sum())):
-                gradients = th.autograd.grad(weighted, parameters, retain_graph=k == 0, allow_unused=True)
-                filled = [th.zeros_like(p) if g is None else g for p, g in zip(parameters, gradients, strict=True)]
-                sums[k, i] += th.cat([gradient.flatten() for gradient in filled])
-    return sums[0], sums[1]
+    trajectories = batch.trajectories()
+
+    def own() -> np.ndarray:
+        sums = th.zeros(2, len(trajectories), sum(p.numel() for p in parameters), device=batch.device)
+        for i, trajectory in enumerate(trajectories):
+            for part in evaluator.parts(within=trajectory):
+                log_probs, _ = evaluator.log_probs(part)
+                for k, weighted in enumerate(((log_probs * psi[part.steps]).sum(), log_probs.sum())):
+                    gradients = th.autograd.grad(weighted, parameters, retain_graph=k == 0, allow_unused=True)
+                    filled = [th.zeros_like(p) if g is None else g for p, g in zip(parameters, gradients, strict=True)]
+                    sums[k, i] += th.cat([gradient.flatten() for gradient in filled])
+        return sums.cpu().numpy()
+
+    gradients, scores = np.concatenate(evaluator.everyones(own), axis=1)
+    return th.as_tensor(gradients, device=batch.device), th.as_tensor(scores, device=batch.device)
 
 
 def subtract_optimal_baseline(evaluator: Evaluator, weights: np.ndarray) -> None:
     """Turn the accumulated gradient, of a loss and so of opposite sign, into that with the optimal baseline."""
     gradients, scores = trajectory_gradients(evaluator, weights)
-    correction = (baselines.optimal(gradients, scores) * scores).mean(0)
+    own = evaluator.batch.own or slice(None)  # the summands of the others are theirs to add
+    correction = (baselines.optimal(gradients, scores) * scores)[own].sum(0) / len(scores)
     parameters = _trainable(evaluator.policy)
     sizes = [parameter.numel() for parameter in parameters]
     for parameter, part in zip(parameters, correction.split(sizes), strict=True):
@@ -85,13 +100,14 @@ def subtract_optimal_baseline(evaluator: Evaluator, weights: np.ndarray) -> None
 
 
 def step(policy: ActorCriticPolicy, max_grad_norm: float | None) -> float:
-    """Step the policy's optimizer along the accumulated gradient, clipped if asked.
+    """Step the policy's optimizer along the accumulated gradient, that of all processes, clipped if asked.
 
     :param policy: with gradients in ``grad`` of its parameters
     :param max_grad_norm: the maximum norm of the gradient, above 0; None: no clipping
     :return: norm of the gradient before clipping
     :raises ValueError: if it is not finite; no step is taken then
     """
+    sum_gradients(policy.parameters())
     if max_grad_norm is None:  # spare what clipping to infinity would multiply by 1
         norms = [parameter.grad.norm() for parameter in policy.parameters() if parameter.grad is not None]
         grad_norm = th.stack(norms).norm().item() if norms else 0.0

@@ -7,8 +7,14 @@ from stable_baselines3.common.type_aliases import MaybeCallback
 class BoundedProgressBarCallback(ProgressBarCallback):
     """SB3's progress bar, which stays at its end while the last batch overshoots ``total_timesteps``."""
 
+    def _on_training_start(self) -> None:
+        super()._on_training_start()
+        self._num_timesteps_at_start = self.model.num_timesteps
+
     def _on_step(self) -> bool:
-        self.pbar.update(min(self.training_env.num_envs, self.pbar.total - self.pbar.n))
+        # Not the number of environments: other processes take steps, too, and some only reset an environment.
+        done = min(self.num_timesteps - self._num_timesteps_at_start, self.pbar.total)
+        self.pbar.update(done - self.pbar.n)
         return True
 
 

@@ -10,7 +10,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import explained_variance
 
-from sb3_reinforce import baselines, critic, gradients, guards
+from sb3_reinforce import baselines, critic, distributed, gradients, guards, parallel
 from sb3_reinforce.arguments import check_arguments
 from sb3_reinforce.buffer import EpisodicRolloutBuffer
 from sb3_reinforce.evaluation import Evaluator, cut_graph, depends_on_mode
@@ -149,7 +149,7 @@ class REINFORCE(EpisodicOnPolicyAlgorithm):
             stats_window_size=stats_window_size,
             tensorboard_log=tensorboard_log,
             policy_kwargs=policy_kwargs,
-            verbose=verbose,
+            verbose=verbose if distributed.rank() == 0 else 0,
             seed=seed,
             device=device,
             _init_setup_model=False,
@@ -201,7 +201,7 @@ class REINFORCE(EpisodicOnPolicyAlgorithm):
             no step is taken then
         """
         check_arguments(vars(self))  # which a callback may have set since the rollout began
-        batch, family = self.rollout_buffer.batch(), self._family()
+        batch, family = parallel.joined(self.rollout_buffer.batch), self._family()
         evaluator = self._evaluator(batch)
         rewards, learned = self._rewards(evaluator), self._learned(evaluator)
         if self.baseline == "value":
@@ -237,6 +237,7 @@ class REINFORCE(EpisodicOnPolicyAlgorithm):
                 critic.fit(evaluator, expected, surrogate.untouched, self.n_critic_updates, self.vf_coef, self.max_grad_norm)
                 self.logger.record("train/value_loss", critic.mean_squared_error(evaluator, expected))
         cut_graph(self.policy.action_dist)
+        parallel.share_buffers(self.policy)
         returns = trajectory_returns(batch.rewards, batch.lengths, self.gamma)
         self._average_return = baselines.moving_average(self._average_return, returns)
 
@@ -250,12 +251,13 @@ class REINFORCE(EpisodicOnPolicyAlgorithm):
     def trajectory_estimates(self) -> tuple[th.Tensor, th.Tensor]:
         """The estimate that each trajectory of the batch makes alone, whose mean is ĝ, and its score.
 
-        For diagnosis, between ``collect_rollouts`` and ``train``, and without entropy bonus or clipping.
+        For diagnosis, between ``collect_rollouts`` and ``train``, and without entropy bonus or clipping. Processes that train
+        together find those of all, and have to ask together.
 
         :return: estimates and scores Σ ∇log π, two tensors ``[m, P]``, for all P parameters of the policy; scores of carried
             trajectories are weighted with their likelihood ratios
         """
-        batch = self.rollout_buffer.batch()
+        batch = parallel.joined(self.rollout_buffer.batch)
         evaluator = self._evaluator(batch)
         log_ratios = self._carried_log_ratios(evaluator)
         carried = None if log_ratios is None else likelihood_ratios(log_ratios, batch.lengths)

@@ -11,7 +11,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_reinforce import guards
+from sb3_reinforce import distributed, guards, parallel
 from sb3_reinforce.actors import Actor, agrees, environment_actions, fingerprint, mlp_actor, policy_actor
 from sb3_reinforce.arguments import check_arguments
 from sb3_reinforce.batch import NOTHING, Batch, Given, copied
@@ -46,7 +46,7 @@ class Ahead(NamedTuple):
     """log π of each action of the next batch, by the policy that took it, float32 ``[M]``."""
 
 
-class EpisodicOnPolicyAlgorithm(OnPolicyAlgorithm):
+class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
     """An on-policy algorithm whose batches are m whole trajectories of one policy.
 
     A subclass has the arguments that ``arguments.py`` checks, among them those named here, and ``train()``.
@@ -81,6 +81,15 @@ class EpisodicOnPolicyAlgorithm(OnPolicyAlgorithm):
         tb_log_name: str = "run",
         progress_bar: bool = False,
     ) -> tuple[int, BaseCallback]:
+        self._begin_together(total_timesteps)
+        return distributed.together(
+            lambda: self._setup_here(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
+        )
+
+    def _setup_here(
+        self, total_timesteps: int, callback: MaybeCallback, reset_num_timesteps: bool, tb_log_name: str, progress_bar: bool
+    ) -> tuple[int, BaseCallback]:
+        """What of the setup each process does by itself."""
         check_arguments(vars(self))
         guards.check_buffer_class(self.rollout_buffer_class)
         self._compared = None
@@ -98,7 +107,7 @@ class EpisodicOnPolicyAlgorithm(OnPolicyAlgorithm):
         guards.check_own_environment(callback, self.env)
         guards.check_observation(self._last_obs, self.observation_space, self.n_envs)
         self.rollout_buffer.check_next_observation(self._last_obs)  # type: ignore[arg-type]
-        if self.n_envs > self.n_episodes and not self._warned_of_idle_environments:
+        if self.n_envs > distributed.share(self.n_episodes) and not self._warned_of_idle_environments:
             self._warned_of_idle_environments = True
             guards.warn(
                 f"`n_envs` is {self.n_envs}, but `n_episodes` only {self.n_episodes}: the steps of environments that have no "
@@ -160,6 +169,9 @@ class EpisodicOnPolicyAlgorithm(OnPolicyAlgorithm):
         Environments that wait for the last trajectory to end are still stepped, and these steps count in
         ``num_timesteps``: ``rollout/unused_steps_fraction`` says how many. Steps that only reset an environment do not.
 
+        Of processes that train together each collects its share. Whether they go on, they decide together at the end, where
+        ``num_timesteps`` becomes that of all.
+
         :param env: The training environment
         :param callback: Callback that will be called at each step (and at the beginning and end of the rollout)
         :param rollout_buffer: Buffer to fill with the trajectories
@@ -168,6 +180,20 @@ class EpisodicOnPolicyAlgorithm(OnPolicyAlgorithm):
         :raises ValueError: if an environment returns NaN or infinity, or what is no observation, or does not end an episode
         """
         assert isinstance(rollout_buffer, EpisodicRolloutBuffer)
+        collected = self._collected_together(lambda: self._collect(env, callback, rollout_buffer, n_rollout_steps))
+        if collected is None:
+            return False
+        self._update_info_buffer(collected.infos, np.ones(len(collected.infos), dtype=bool))
+        unused = collected.n_taken - collected.n_used
+        self.logger.record("rollout/unused_steps_fraction", unused / max(collected.n_taken, 1))
+        self.logger.record("rollout/buffer_mb", rollout_buffer.nbytes / 1e6)
+        callback.on_rollout_end()
+        return True
+
+    def _collect(
+        self, env: VecEnv, callback: BaseCallback, rollout_buffer: EpisodicRolloutBuffer, n_rollout_steps: int
+    ) -> parallel.Collected | None:
+        """This process's part, in which callbacks read all names. None: the callback has ended collection before."""
         # Switch to eval mode (this affects batch norm / dropout)
         self.policy.set_training_mode(False)
         # The learning rate is that of the batch's beginning: at its end, a linear schedule would leave 0 for the last batch.
@@ -234,7 +260,7 @@ class EpisodicOnPolicyAlgorithm(OnPolicyAlgorithm):
                 }
             )
             if not callback.on_step():
-                return False
+                return None
             guards.check_still_in_episode(base, self._left_at)
             rewards = callback.locals["rewards"]  # which a callback may have replaced
             if n_steps == 0:
@@ -278,14 +304,9 @@ class EpisodicOnPolicyAlgorithm(OnPolicyAlgorithm):
             self._ahead = Ahead(env, quota, n_steps, episode_starts, infos_ahead, ahead_log_probs)
         # In order of start: in order of ending, the last ones would be the long ones.
         started = [infos_of_batch[number] for number in sorted(infos_of_batch)]
-        self._update_info_buffer(started, np.ones(len(started), dtype=bool))
-        n_used = np.count_nonzero(rollout_buffer.recorded[rollout_buffer.n_carried : rollout_buffer.pos])
-        self.logger.record("rollout/unused_steps_fraction", (n_taken - n_used) / max(n_taken, 1))
-        self.logger.record("rollout/buffer_mb", rollout_buffer.nbytes / 1e6)
-
+        n_used = int(np.count_nonzero(rollout_buffer.recorded[rollout_buffer.n_carried : rollout_buffer.pos]))
         callback.update_locals(locals())
-        callback.on_rollout_end()
-        return True
+        return parallel.Collected(started, n_taken, n_used)
 
     def _begin(
         self, env: VecEnv, rollout_buffer: EpisodicRolloutBuffer
@@ -296,16 +317,17 @@ class EpisodicOnPolicyAlgorithm(OnPolicyAlgorithm):
             of those that have ended, by their numbers
         """
         longest = self.horizon or max(self._total_timesteps, _ENDLESS)
-        n_ahead = self.n_episodes if self.carry_over else 0
+        n_episodes = distributed.share(self.n_episodes)
+        n_ahead = n_episodes if self.carry_over else 0
         stand, ahead, self._ahead = self._stand_as_left(env), self._ahead, None
         if ahead is None or not stand:
             rollout_buffer.reset()
             episode_starts = np.ones(env.num_envs, dtype=bool) if stand else self._reset_environments(env)
             first_env = self._first_env % env.num_envs
-            return EpisodeQuota(self.n_episodes, env.num_envs, longest, first_env, n_ahead), episode_starts, {}
+            return EpisodeQuota(n_episodes, env.num_envs, longest, first_env, n_ahead), episode_starts, {}
         rollout_buffer.turn_to_next(ahead.log_probs)
         quota, episode_starts = ahead.quota, ahead.episode_starts
-        quota.turn_to_next(self.n_episodes, longest, ahead.n_steps, n_ahead)
+        quota.turn_to_next(n_episodes, longest, ahead.n_steps, n_ahead)
         quota.start(episode_starts & (quota.recording == 0), 0)
         if quota.n_recording == 0 and quota.n_owed > 0:  # the horizon has cut all that went ahead
             episode_starts = self._reset_environments(env)
@@ -361,6 +383,9 @@ class EpisodicOnPolicyAlgorithm(OnPolicyAlgorithm):
         _LEARNING.add(self)
         try:
             return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+        except BaseException:
+            distributed.leave()  # so that no process waits for this one
+            raise
         finally:
             _LEARNING.discard(self)
 

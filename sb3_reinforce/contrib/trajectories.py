@@ -35,7 +35,8 @@ class RecurrentEvaluator(Evaluator):
             yield self.batch.part(within)
             return
         trajectories = self.batch.trajectories()
-        for group in alike(self.batch.lengths, self.batch_size):
+        lengths = np.array([each.stop - each.start for each in trajectories])
+        for group in alike(lengths, self.batch_size):
             yield self.batch.part(np.concatenate([np.r_[trajectories[i]] for i in group]))
 
     def log_probs(self, part: EpisodicRolloutBufferSamples) -> tuple[th.Tensor, th.Tensor | None]:
@@ -60,8 +61,8 @@ class RecurrentEvaluator(Evaluator):
         index, steps = padded(self._lengths(part))
         return self._padded_values(part.observations, index)[th.as_tensor(steps, device=self.batch.device)]
 
-    def last_values(self) -> dict[int, float]:
-        """V(s_H) of each trajectory that was cut, by the index of its last step: after all its steps."""
+    def _own_last_values(self) -> dict[int, float]:
+        """V(s_H) of each trajectory here that was cut, by the index of its last step: after all its steps."""
         found: dict[int, float] = {}
         for part in self.parts():
             lengths = self._lengths(part)

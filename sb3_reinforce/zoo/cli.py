@@ -12,7 +12,7 @@ import sys
 from contextlib import ExitStack
 from importlib.metadata import version
 
-from sb3_reinforce.zoo import compare
+from sb3_reinforce.zoo import compare, launch
 from sb3_reinforce.zoo.registration import register
 
 _COMMANDS = {
@@ -46,7 +46,9 @@ def main() -> None:
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        if command == "compare":
+        if launch.launched():
+            _train_together(command, arguments)
+        elif command == "compare":
             compare.main(arguments)
         else:
             register()
@@ -77,6 +79,16 @@ def _check(command: str) -> None:
         closest = difflib.get_close_matches(command, _COMMANDS, n=1)
         hint = f"maybe you meant {closest[0]!r}?" if closest else "see --help"
         parser.error(f"there is no command {command!r}, {hint}")
+
+
+def _train_together(command: str, arguments: list[str]) -> None:
+    """Run ``train`` as one of the processes that ``torchrun`` has launched."""
+    if reason := launch.refusal(command, arguments):
+        launch.exit_as_one(f"sb3-reinforce {command}: {reason}")
+    with launch.in_one_voice(sys.argv[1:]) as own:
+        sys.argv[1:] = own
+        register()
+        _run(command)
 
 
 def _run(command: str) -> None:
