@@ -17,14 +17,14 @@ demo: $(INSTALLED)
 
 # On all cores.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest --numprocesses logical
+	$(BIN)/python -m pytest --numprocesses logical --dist worksteal
 
 # What takes longer than the rest together: packages in a fresh environment, whole sweeps, estimators over longer episodes.
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
 
 coverage: $(INSTALLED)
-	$(BIN)/python -m pytest --numprocesses logical --cov=sb3_reinforce --cov-report=term-missing
+	$(BIN)/python -m pytest --numprocesses logical --dist worksteal --cov=sb3_reinforce --cov-report=term-missing
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -44,12 +44,12 @@ test-oldest:
 	$(OLDEST_PYTHON) -m venv .venv-oldest
 	.venv-oldest/bin/python -m pip install --editable . $(TEST_TOOLS) \
 		stable-baselines3==2.7.0 gymnasium==0.29.1 torch==2.3.0 numpy==1.24.4
-	.venv-oldest/bin/python -m pytest --numprocesses logical
+	.venv-oldest/bin/python -m pytest --numprocesses logical --dist worksteal
 
 test-newest:
 	$(NEWEST_PYTHON) -m venv .venv-newest
 	.venv-newest/bin/python -m pip install --upgrade --editable . $(TEST_TOOLS)
-	.venv-newest/bin/python -m pytest --numprocesses logical
+	.venv-newest/bin/python -m pytest --numprocesses logical --dist worksteal
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -1,5 +1,6 @@
 """What every test starts from: one torch thread and seeded generators. pyproject.toml makes warnings errors."""
 
+import gc
 import random
 from collections.abc import Iterator
 
@@ -15,6 +16,12 @@ th.set_num_threads(1)
 # would fail tests for the load of the machine.
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None, max_examples=50)
 settings.load_profile("repeatable")
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays, so the garbage collector need not look at it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

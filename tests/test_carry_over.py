@@ -155,7 +155,7 @@ def test_with_others_that_are_not_weighted_the_estimate_is_biased(
 
 #: Environments, episodes of a batch, and batches.
 WAYS = [
-    (8, 4, 150),
+    (8, 4, 80),
     pytest.param(1, 2, 600, marks=pytest.mark.slow),
     pytest.param(4, 2, 600, marks=pytest.mark.slow),
     pytest.param(4, 4, 600, marks=pytest.mark.slow),

@@ -224,7 +224,14 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("options", CASES.values(), ids=CASES)
+#: Each takes half a second, and the path through the processes is that of another case.
+MORE = {"mean", "to go", "to go, mean", "to go, moving average", "to go, optimal", "reused", "entropy", "one each"}
+MORE |= {"to go, leave one out", "three a process", "carried over"}
+
+
+@pytest.mark.parametrize(
+    "options", [pytest.param(each, id=name, marks=[pytest.mark.slow] * (name in MORE)) for name, each in CASES.items()]
+)
 def test_two_processes_learn_what_one_does_of_the_same_trajectories(options: dict[str, Any], tmp_path: Path) -> None:
     options = dict(options)
     n_envs, normalize = options.pop("n_envs", 1), options.pop("VecNormalize", False)

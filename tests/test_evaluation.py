@@ -11,7 +11,7 @@ from gymnasium import spaces
 from stable_baselines3.common.distributions import Distribution
 from torch import nn
 
-from sb3_reinforce import REINFORCE
+from sb3_reinforce import REINFORCE, evaluation
 from sb3_reinforce.evaluation import Evaluator, cut_graph, depends_on_mode
 
 FRAMES = spaces.Box(0, 255, (4, 84, 84), np.uint8)
@@ -63,12 +63,13 @@ def test_a_pass_is_bounded_by_the_network_too() -> None:
     assert 1000 < evaluator.batch_size < 3000
 
 
-def test_the_update_is_that_of_any_batch_size() -> None:
-    """Where the default cuts the batch into parts, of 214 steps and less."""
+def test_the_update_is_that_of_any_batch_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the default cuts the batch into parts, here of an eighth of the memory and of 26 steps."""
+    monkeypatch.setattr(evaluation, "_PASS_NBYTES", 2**23)
     updates = []
-    for batch_size in (None, 240):
+    for batch_size in (None, 80):
         model = REINFORCE(
-            "CnnPolicy", SpacesEnv(FRAMES, spaces.Discrete(3), 120), n_episodes=2, batch_size=batch_size, seed=0, device="cpu"
+            "CnnPolicy", SpacesEnv(FRAMES, spaces.Discrete(3), 40), n_episodes=2, batch_size=batch_size, seed=0, device="cpu"
         )
         updates.append(model.learn(1).policy.action_net.weight.detach().clone())
     th.testing.assert_close(*updates, rtol=0, atol=1e-5)

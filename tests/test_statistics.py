@@ -19,7 +19,7 @@ from sb3_reinforce.quota import THIS_BATCH
 
 HORIZON = 8
 #: Of every sample that is to be unbiased; in how many batches matters to the time they take.
-N_TRAJECTORIES = 1200
+N_TRAJECTORIES = 800
 
 
 class Asked(MlpPolicy):

@@ -219,7 +219,7 @@ def test_continuing_uses_the_agent_and_the_new_hyperparameters(copied_logs: Path
 def test_environments_in_processes(tmp_path: Path) -> None:
     """--vec-env subproc and fast train the same agent as --vec-env dummy: the environments are seeded alike."""
     for kind in ("dummy", "subproc", "fast"):
-        run("train", *QUICK, "-f", tmp_path / kind, "--vec-env", kind, "-params", "n_envs:2")
+        run("train", *QUICK, "-f", tmp_path / kind, "--vec-env", kind)
         assert th.equal(parameters(trained(tmp_path / "dummy")), parameters(trained(tmp_path / kind)))
 
 
@@ -408,7 +408,8 @@ def test_a_faulty_module_of_the_user_is_shown(tmp_path: Path, monkeypatch: pytes
         run("train", *QUICK, "--gym-packages", "faulty", "-f", "logs")
 
 
-@pytest.mark.parametrize("program", [pytest.param("train", marks=pytest.mark.slow), "record_video"])
+@pytest.mark.slow
+@pytest.mark.parametrize("program", ["train", "record_video"])
 def test_custom_envs_makes_rl_zoo_know_us(program: str, logs: Path, tmp_path: Path) -> None:
     """One line in ``custom_envs.py`` is enough for RL Zoo's own programs, whichever of its modules they import first."""
     (tmp_path / "custom_envs.py").write_text("import sb3_reinforce.zoo; sb3_reinforce.zoo.register()\n")
