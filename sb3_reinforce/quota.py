@@ -45,9 +45,12 @@ class EpisodeQuota:
         self.recording[fresh] = 0
         if self.n_owed + self.n_owed_ahead > 0:
             starting = self._priority[fresh[self._priority]]
-            ahead = starting[self.n_owed :][: self.n_owed_ahead]
-            self.n_owed -= self._record(starting[: self.n_owed], THIS_BATCH, self.n_episodes - self.n_owed, n_steps)
-            self.n_owed_ahead -= self._record(ahead, NEXT_BATCH, self._n_ahead - self.n_owed_ahead, n_steps)
+            if self.n_owed > 0:
+                now, starting = starting[: self.n_owed], starting[self.n_owed :]
+                self.n_owed -= self._record(now, THIS_BATCH, self.n_episodes - self.n_owed, n_steps)
+            if self.n_owed_ahead > 0:
+                ahead = starting[: self.n_owed_ahead]
+                self.n_owed_ahead -= self._record(ahead, NEXT_BATCH, self._n_ahead - self.n_owed_ahead, n_steps)
         self._count()
 
     def _record(self, envs: np.ndarray, batch: int, first_number: int, n_steps: int) -> int:

@@ -93,7 +93,8 @@ def on_cpu(module: SomeModule) -> SomeModule:
     An actor is of one rollout, and parameters change between rollouts. So they are brought over once, and no action makes
     the trip.
     """
-    return module if all(p.device.type == "cpu" for p in module.parameters()) else copy.deepcopy(module).cpu()
+    parameter = next(module.parameters(), None)
+    return module if parameter is None or parameter.device.type == "cpu" else copy.deepcopy(module).cpu()
 
 
 def seeded_by_torch() -> np.random.Generator:
