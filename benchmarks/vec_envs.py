@@ -81,7 +81,7 @@ class Watched(BaseCallback):
 
 
 def measure(setup: Setup, seed: int) -> Row:
-    """One run from scratch: 40,000 steps, or 20 batches of that many environments if that is more."""
+    """One run from scratch: 40,000 steps, or 2,000 of each environment if that is more; a quarter of it for A2C."""
     env, n_steps = make(setup, seed), max(40_000, 2_000 * setup.n_envs)
     train: Callable[[], Any]
     watched = Watched()

@@ -631,17 +631,23 @@ model.save(sys.argv[1])
 """
 
 
+def torchrun(folder: Path, script: str, *arguments: str) -> str:
+    """What ``torchrun`` prints that launches a script in processes of its own."""
+    (folder / "script.py").write_text(script)
+    command = [sys.executable, "-m", "torch.distributed.run", *arguments]
+    environ = {**os.environ, "PYTHONPATH": os.getcwd(), "OMP_NUM_THREADS": "1"}
+    run = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
 @pytest.mark.slow
 def test_torchrun_trains_with_a_script_as_it_is(tmp_path: Path) -> None:
-    (tmp_path / "script.py").write_text(_SCRIPT)
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "script.py", "model"]
-    environ = {**os.environ, "PYTHONPATH": os.getcwd(), "OMP_NUM_THREADS": "1"}
-    run = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=120)
-    assert run.returncode == 0, run.stderr
-    ends = [line for line in run.stdout.splitlines() if line.endswith(" end")]
+    output = torchrun(tmp_path, _SCRIPT, "--nproc-per-node=2", "script.py", "model")
+    ends = [line for line in output.splitlines() if line.endswith(" end")]
     assert len(ends) == 2
     assert len(set(ends)) == 1
-    assert run.stdout.count("Using cpu device") == 1
+    assert output.count("Using cpu device") == 1
     assert REINFORCE.load(tmp_path / "model").num_timesteps == int(ends[0].split()[0])
 
 
@@ -708,12 +714,8 @@ sys.stdout.write(f"{newest} {model.num_timesteps} end\\n")
 
 @pytest.mark.slow
 def test_torchrun_restarts_from_the_newest_checkpoint_where_a_process_has_died(tmp_path: Path) -> None:
-    (tmp_path / "script.py").write_text(_RESTARTED)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--max-restarts=1", "script.py"]
-    environ = {**os.environ, "PYTHONPATH": os.getcwd(), "OMP_NUM_THREADS": "1"}
-    run = subprocess.run(launcher, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=120)
-    assert run.returncode == 0, run.stderr
-    one, two = (line for line in run.stdout.splitlines() if line.endswith(" end"))
+    output = torchrun(tmp_path, _RESTARTED, "--nproc-per-node=2", "--max-restarts=1", "script.py")
+    one, two = (line for line in output.splitlines() if line.endswith(" end"))
     assert one == two
     checkpoint, n_steps, _ = one.split()
     assert int(checkpoint.split("_")[-2]) >= 1000

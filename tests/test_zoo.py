@@ -15,7 +15,7 @@ from stable_baselines3 import PPO
 
 import sb3_reinforce
 from sb3_reinforce import REINFORCE, zoo
-from sb3_reinforce.vec_env import FastDummyVecEnv
+from sb3_reinforce.vec_env import FastDummyVecEnv, GymnasiumVecEnv
 from sb3_reinforce.zoo import cli, search
 
 optuna = pytest.importorskip("optuna")
@@ -234,6 +234,13 @@ def test_environments_are_fast_unless_asked() -> None:
             assert rest == known
             assert manager.default_vec_env_cls is default
         assert manager.default_vec_env_cls is None
+
+
+def test_environments_that_rl_zoo_was_told_of_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those of simulators that are vectorised themselves."""
+    monkeypatch.setattr(exp_manager.ExperimentManager, "default_vec_env_cls", GymnasiumVecEnv)
+    with vec_envs.chosen([]):
+        assert exp_manager.ExperimentManager.default_vec_env_cls is GymnasiumVecEnv
 
 
 def test_vector_environments_of_gymnasium(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def lstm_actor(policy: RecurrentActorCriticPolicy, generator: np.random.Generato
     :param policy: a policy of sb3-contrib, or one that derives from it
     :param generator: source of random numbers; None: one that torch's generator seeds
     """
-    lstm = on_cpu(policy.lstm_actor)
+    lstm = policy.lstm_actor
     if not is_transparent(policy, "_process_sequence") or type(lstm) is not nn.LSTM or not lstm.bias or lstm.proj_size > 0:
         return None
     encode, layers = encoder(policy), layers_of(policy)
@@ -109,6 +109,7 @@ def lstm_actor(policy: RecurrentActorCriticPolicy, generator: np.random.Generato
     sample = sampler(policy, generator)
     if sample is None:
         return None
+    lstm = on_cpu(lstm)
     return LstmActor(encode, [LstmCell(lstm, layer) for layer in range(lstm.num_layers)], layers, sample)
 
 

@@ -59,7 +59,8 @@ def chosen(arguments: list[str]) -> Iterator[list[str]]:
     kind, rest = parser.parse_known_args(arguments)
     default, create_envs = ExperimentManager.default_vec_env_cls, ExperimentManager.create_envs
     if kind.vec_env == "fast":
-        ExperimentManager.default_vec_env_cls = FastDummyVecEnv
+        # Unless RL Zoo was told of another class, as for simulators that are vectorised themselves.
+        ExperimentManager.default_vec_env_cls = default or FastDummyVecEnv
     elif kind.vec_env == "vector":
         ExperimentManager.create_envs = _create_vector_envs(create_envs)  # type: ignore[method-assign]
     else:
