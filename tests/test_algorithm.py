@@ -747,7 +747,10 @@ LEARNED = {
 }
 
 
-@pytest.mark.parametrize(("env_class", "arguments", "options"), LEARNED.values(), ids=LEARNED)
+@pytest.mark.parametrize(
+    ("env_class", "arguments", "options"),
+    [pytest.param(*each, id=name, marks=[pytest.mark.slow] * ("multi" in name)) for name, each in LEARNED.items()],
+)
 def test_the_identity_is_learned(env_class: Any, arguments: dict[str, Any], options: dict[str, Any]) -> None:
     """To repeat what is seen pays 1 a step, 10 in all. Chance pays 5 at most. Of six seeds of training, all pay 10."""
     env = vectorized(*(env_class(**arguments, ep_length=10) for _ in range(4)))
@@ -796,9 +799,10 @@ STRICT: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("options", STRICT, ids=map(str, STRICT))
 @pytest.mark.parametrize(
-    "action_space", [spaces.Discrete(2), spaces.MultiBinary(2), BOX], ids=lambda space: type(space).__name__
+    ("options", "action_space"),
+    [*((options, BOX) for options in STRICT), ({}, spaces.Discrete(2)), (STRICT[2], spaces.MultiBinary(2))],
+    ids=str,
 )
 def test_what_is_too_small_to_count_is_no_error(options: dict[str, Any], action_space: spaces.Space[Any]) -> None:
     """``np.seterr(all="raise")``, as SB3's guide to NaN advises: 0.5 to the power of 1,100 is 0, and so are some ratios."""

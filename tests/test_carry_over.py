@@ -145,7 +145,7 @@ def test_without_the_ratio_the_estimate_is_biased(monkeypatch: pytest.MonkeyPatc
     assert error(make_model(n_episodes=2, gamma=0.7), 2) > 0.05
 
 
-@pytest.mark.parametrize("options", [each for each in UNBIASED if "leave_one_out" in str(each)], ids=str)
+@pytest.mark.parametrize("options", [UNBIASED[1], UNBIASED[-1]], ids=str)
 def test_with_others_that_are_not_weighted_the_estimate_is_biased(
     options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -431,6 +431,7 @@ def test_no_wrappers() -> None:
     assert none.digest != own.digest
 
 
+@pytest.mark.slow
 def test_wrappers_that_were_taken_away_are_gone_when_a_model_is_evaluated(tmp_path: Path) -> None:
     """RL Zoo's own evaluation would not do without ``frame_stack`` and ``vec_env_wrapper``."""
     with pytest.MonkeyPatch.context() as patch:

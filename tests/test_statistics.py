@@ -79,7 +79,10 @@ WAYS = {
 OPTIONS = [{}, {"baseline": "leave_one_out"}, {"return_type": "reward_to_go"}]
 
 
-@pytest.fixture(scope="module", params=WAYS.values(), ids=WAYS)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(way, id=name, marks=[pytest.mark.slow] * (Asked in way)) for name, way in WAYS.items()],
+)
 def sample(request) -> Sample:
     n_envs, n_episodes, policy = request.param
     sample = sampled(n_envs, n_episodes, *(OPTIONS if n_envs == 8 else [{}]), policy=policy)

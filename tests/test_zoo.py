@@ -219,7 +219,7 @@ def test_continuing_uses_the_agent_and_the_new_hyperparameters(copied_logs: Path
 def test_environments_in_processes(tmp_path: Path) -> None:
     """--vec-env subproc and fast train the same agent as --vec-env dummy: the environments are seeded alike."""
     for kind in ("dummy", "subproc", "fast"):
-        run("train", *QUICK, "-f", tmp_path / kind, "--vec-env", kind)
+        run("train", *QUICK, "-f", tmp_path / kind, "--vec-env", kind, "-params", "n_envs:2")
         assert th.equal(parameters(trained(tmp_path / "dummy")), parameters(trained(tmp_path / kind)))
 
 
@@ -343,7 +343,7 @@ def test_all_of_the_search_space_is_allowed(algo: str, policy: str, env_id: str)
     n_actions = sum(env.action_space.shape or ())
     zoo.register()
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    for _ in range(40):
+    for _ in range(20):
         trial = study.ask()
         sampled = hyperparams_opt.HYPERPARAMS_SAMPLER[algo](trial, n_actions, 1, {})
         utils.ALGOS[algo](policy, env, **sampled)
