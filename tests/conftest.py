@@ -1,6 +1,10 @@
-"""What every test starts from: one torch thread and seeded generators. pyproject.toml makes warnings errors."""
+"""What every test starts from: the CPU, one torch thread and seeded generators. pyproject.toml makes warnings errors.
+
+``pytest --accelerator tests/test_accelerator.py`` is for machines that have one.
+"""
 
 import gc
+import os
 import random
 from collections.abc import Iterator
 
@@ -16,6 +20,16 @@ th.set_num_threads(1)
 # would fail tests for the load of the machine.
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None, max_examples=50)
 settings.load_profile("repeatable")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--accelerator", action="store_true", help="do not hide the accelerator, for the tests that need one")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tests are of the CPU, where the same seed gives the same numbers, whatever else the machine has."""
+    if not config.getoption("--accelerator"):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 def pytest_collection_finish() -> None:
