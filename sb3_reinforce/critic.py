@@ -53,6 +53,7 @@ def fit(
     if not parameters:  # the value network is frozen, or all of it is shared
         return
     policy = evaluator.policy
+    policy.set_training_mode(True)  # whichever the last pass through the batch has left
     expected = evaluator.batch.to_torch(targets)
     features = evaluator.fixed_features(parameters)
     for _ in range(n_updates):

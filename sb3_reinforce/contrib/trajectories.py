@@ -1,6 +1,7 @@
 """Recurrent policies evaluated on whole trajectories: padded, from their first step, from a zero state."""
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -46,11 +47,12 @@ class RecurrentEvaluator(Evaluator):
         obs, actions = _take(part.observations, rows), part.actions[rows]
         given = {name: values[rows] for name, values in part.given.items()}
         entropy: th.Tensor | None
-        if self._whole:
-            _, log_probs, entropy = self.policy.evaluate_actions(obs, actions, RNNStates(state, state), starts, **given)
-        else:
-            distribution, _ = self.policy.get_distribution(obs, state, starts, **given)
-            log_probs, entropy = distribution.log_prob(actions), distribution.entropy()
+        with _differentiable(self.policy):
+            if self._whole:
+                _, log_probs, entropy = self.policy.evaluate_actions(obs, actions, RNNStates(state, state), starts, **given)
+            else:
+                distribution, _ = self.policy.get_distribution(obs, state, starts, **given)
+                log_probs, entropy = distribution.log_prob(actions), distribution.entropy()
         real = th.as_tensor(steps, device=self.batch.device)
         return log_probs[real], None if entropy is None else entropy[real]
 
@@ -89,6 +91,13 @@ class RecurrentEvaluator(Evaluator):
         starts = th.zeros(index.size, device=self.batch.device)
         state = zero_state(self.policy, len(index))
         return self.policy.predict_values(_take(observations, rows), state, starts).flatten()
+
+
+def _differentiable(policy: RecurrentActorCriticPolicy) -> AbstractContextManager[None]:
+    """Where cuDNN, which differentiates an LSTM in training mode alone, is left out if there is a graph in the other."""
+    if policy.training or not th.is_grad_enabled():
+        return nullcontext()
+    return th.backends.cudnn.flags(enabled=False)
 
 
 def alike(lengths: np.ndarray, batch_size: int | None) -> list[list[int]]:
