@@ -407,3 +407,27 @@ def test_what_was_seen_is_remembered():
     )
     model.learn(2500)
     assert evaluate_policy(model, Recall(), n_eval_episodes=20, warn=False)[0] == 1.0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"return_type": "reward_to_go", "baseline": "value", "n_epochs": 3, "min_effective_share": 1.0},
+        {"baseline": "optimal"},
+    ],
+    ids=str,
+)
+def test_what_is_differentiated_is_what_an_accelerator_can(options, monkeypatch):
+    """cuDNN goes back through an LSTM in training mode alone. Here it is played by a check."""
+    forward, passes = th.nn.LSTM.forward, []
+
+    def checked(self, *arguments):
+        if th.is_grad_enabled():
+            passes.append(self.training or not th.backends.cudnn.enabled)
+        return forward(self, *arguments)
+
+    monkeypatch.setattr(th.nn.LSTM, "forward", checked)
+    make_model(scripted([3, 5]), n_episodes=4, **options).learn(60, GradientStatsCallback())
+    assert len(passes) > 10
+    assert all(passes)
