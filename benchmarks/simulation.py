@@ -1,8 +1,8 @@
 """How many processes pay? One update of data-parallel REINFORCE, from measured costs, for up to 1,024 processes.
 
 Measured on this machine, in ``results/distributed.csv``: the lengths of trajectories, and what a step of a rollout takes.
-Here: what an update takes for the batch and for each step; what weighing takes for each step, which every process does for all of
-them; what it takes to pack and unpack what one process tells. Stated: latency and bandwidth of a network.
+Here: what an update takes for the batch and for each step; what weighing takes for each step, which every process does for
+all of them; what it takes to pack and unpack what one process tells. Stated: latency and bandwidth of a network.
 
 - A rollout lasts as long as that of the slowest process: trajectories have the measured lengths, each process runs its
   share of the m one after the other, and nothing is shifted from one process to another.

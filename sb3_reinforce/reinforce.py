@@ -51,7 +51,7 @@ class REINFORCE(EpisodicOnPolicyAlgorithm):
         "moving_average" of the returns of earlier batches; "optimal", the baseline of least variance for each parameter,
         from the other m-1 trajectories; "value", the policy's value network as fitted to earlier batches
     :param normalize_advantage: Whether to shift and scale what multiplies ∇log π to mean 0 and deviation 1 over the
-        steps of the batch
+        steps of the batch. Where all m returns are the same, it is made 0: no trajectory was better than another
     :param ent_coef: Entropy coefficient for the loss calculation, at least 0
     :param max_grad_norm: The maximum norm of the gradient, above 0, of the steps that fit the value network too; None: no
         clipping
@@ -67,7 +67,8 @@ class REINFORCE(EpisodicOnPolicyAlgorithm):
         value of the rest there). Off, returns are what the environment paid
     :param n_epochs: Number of gradient steps on each batch, at least 1. From the second on, returns are weighted with the
         likelihood ratio P(τ;θ)/P(τ;θ_old), for rewards-to-go with its product up to each reward (Jie & Abbeel 2010).
-        Where all returns are equal nothing moves, but for what the value network's own error makes of them
+        Where all returns are equal nothing moves, but for what the value network's own error makes of them without
+        `normalize_advantage`
     :param min_effective_share: Share of m, in [0, 1], that the effective sample size of the likelihood ratios must
         reach for another step on the same batch (n_epochs above 1 only)
     :param carry_over: Whether episodes that environments begin while the batch waits for its last ones to end are the first

@@ -62,7 +62,7 @@ def weights(
     discount = family.gamma ** time_steps(lengths) if family.exact_discounting else 1.0
     returns = targets(rewards, lengths, family)
     psi = discount * (returns - (learned if of_batch is None else of_batch(rewards, lengths, family.gamma)))
-    shift, deviation = _moments(psi, returns) if family.normalize_advantage else (0.0, 1.0)
+    shift, deviation = _moments(psi, returns, lengths) if family.normalize_advantage else (0.0, 1.0)
     if ratios is None:
         return (psi - shift) / deviation
     if family.return_type == "trajectory":
@@ -74,17 +74,24 @@ def weights(
     return (psi - ratios * shift) / deviation
 
 
-def _moments(psi: np.ndarray, returns: np.ndarray) -> tuple[float, float]:
+def _moments(psi: np.ndarray, returns: np.ndarray, lengths: np.ndarray) -> tuple[float, float]:
     r"""What ψ is shifted and divided by, for mean 0 and standard deviation 1: a practical step size, not unbiased.
 
     .. math:: (\psi - \mathrm{mean}\,\psi) / (\mathrm{std}\,\psi + 10^{-8})
 
-    The deviation is that of the population: of one step it is 0, where the sample's would not be a number. Where it is no
-    more than the rounding of the returns, the batch holds nothing to learn from, and infinity makes ψ 0.
+    The deviation is that of the population: of one step it is 0, where the sample's would not be a number.
+
+    A batch holds nothing to learn from where no ψ differs from another, or where no trajectory has another return than the
+    others: what is left of ψ then is the error of a learned baseline, or the time. Infinity makes ψ 0, where the deviation
+    would make noise as large as any signal.
 
     :param psi: ψ of each step, as the policy that collected the batch has it, float ``[M]``
     :param returns: what the baseline was subtracted from, float ``[M]``
+    :param lengths: number of steps of each trajectory, int ``[m]``
     :return: shift and divisor
     """
+    rounding = 1e-12 * np.abs(returns).max()
     deviation = psi.std()
-    return psi.mean(), deviation + 1e-8 if deviation > 1e-12 * np.abs(returns).max() else np.inf
+    of_trajectories = returns[np.cumsum(lengths) - lengths]
+    alike = len(lengths) > 1 and np.ptp(of_trajectories) <= rounding
+    return psi.mean(), np.inf if alike or deviation <= rounding else deviation + 1e-8

@@ -102,10 +102,9 @@ def is_silent(family: Family, rewards: list[float]) -> bool:
     """Whether ψ is 0 at each step of trajectories with these rewards, by what the options say."""
     to_go = np.cumsum(np.multiply(rewards, family.gamma ** np.arange(len(rewards)))[::-1])
     same = family.return_type == "trajectory" or bool(np.all(to_go == to_go[0]))  # one number for all steps
-    if family.baseline == "time_leave_one_out":
+    if family.baseline == "time_leave_one_out" or family.normalize_advantage:
         return True
-    # None and "optimal" leave that number, which normalisation shifts to 0; so is what the average of earlier batches leaves.
-    return same and (family.baseline not in (None, "optimal", "value") or family.normalize_advantage)
+    return same and family.baseline not in (None, "optimal", "value")  # which leave that number
 
 
 @pytest.mark.parametrize(("rewards", "gamma"), EQUAL_RETURNS.values(), ids=EQUAL_RETURNS)

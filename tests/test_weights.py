@@ -134,3 +134,16 @@ def test_normalized_by_hand() -> None:
     np.testing.assert_allclose(psi, np.array([-2, -1, 3]) / np.sqrt(14 / 3), rtol=1e-7)
     assert weights(np.array([5.0, 5.0, 5.0]), one_step, family).tolist() == [0.0] * 3
     assert weights(np.array([3.0]), one_step[:1], family).tolist() == [0.0]
+
+
+def test_where_no_trajectory_was_better_its_baseline_s_error_is_not_normalized() -> None:
+    """Two trajectories with the same return, 0.5: V's error says nothing, be it ever so small. One alone has no other."""
+    lengths = np.array([3, 2])
+    rewards, learned = np.array([0.0, 0.0, 0.5, 0.25, 0.25]), np.array([1e-3, 2e-3, 3e-3, 1e-3, 5e-3])
+    family = Family(1.0, "reward_to_go", baseline="value", normalize_advantage=True)
+    for ratios in (None, np.array([0.5, 2.0, 1.0, 3.0, 0.1])):
+        assert weights(rewards, lengths, family, learned, ratios).tolist() == [0.0] * 5
+    assert np.abs(weights(rewards, lengths, family._replace(normalize_advantage=False), learned)).min() > 0
+    rewards[2] += 1e-6
+    assert weights(rewards, lengths, family, learned).std() == pytest.approx(1.0, rel=1e-4)
+    assert weights(rewards[:3], lengths[:1], family, learned[:3]).std() == pytest.approx(1.0, rel=1e-4)
