@@ -2,8 +2,9 @@
 
     python benchmarks/report.py
 
-They are those of ``sb3-reinforce compare``. Left out are runs that were given a number of steps, and those whose
-hyperparameters are no longer in this project's file, or in that of the RL Zoo that is installed. Tables are written
+They are those of ``sb3-reinforce compare``. Left out are runs that ``learning.py`` would not make: those that
+were given a number of steps, other seeds, and other hyperparameters than are now in this project's file, or in that of the RL
+Zoo that is installed. Tables are written
 between markers into README.md and benchmarks/README.md, pictures into ``benchmarks/results/``.
 """
 
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 import yaml
-from learning import taken
+from learning import VARIANTS, WRAPPED, reported, taken
 from matplotlib.figure import Figure
 from records import RESULTS, show
 
@@ -24,15 +25,24 @@ QUOTED = RESULTS.parent / "quoted.csv"
 ALGOS = ["reinforce", "a2c", "ppo", "trpo", "ars"]
 #: Those of README's first page.
 FIRST_PAGE = ALGOS[:3]
+#: The same three with and without the wrappers that REINFORCE's settings have.
+WITH_AND_WITHOUT = ["reinforce_unwrapped", "a2c", "ppo", "reinforce", "a2c_wrapped", "ppo_wrapped"]
+report.LABELS |= {
+    "reinforce_textbook": "REINFORCE, textbook",
+    "reinforce_unwrapped": "REINFORCE, no wrappers",
+    "a2c_wrapped": "A2C, REINFORCE's wrappers",
+    "ppo_wrapped": "PPO, REINFORCE's wrappers",
+}
 
 
 def load(path: Path) -> pd.DataFrame:
     """The rows that are reported, environments in the order of their hyperparameters. A run that was interrupted after its
     curve was written has that twice."""
-    rows = pd.read_csv(path, dtype=dict.fromkeys(TEXTS, str)).query("budget == 0 and algo in @ALGOS")
+    rows = pd.read_csv(path, dtype=dict.fromkeys(TEXTS, str)).query("budget == 0")
+    rows = rows.merge(pd.DataFrame(sorted(set(reported())), columns=["algo", "env", "seed"]))
     rows = rows.groupby(["algo", "env", "settings"], sort=False).filter(lambda own: is_current(*own.name))
     order = list(yaml.safe_load(hyperparams_file().read_text()))
-    rows = rows.sort_values("algo", key=lambda algos: algos.map(ALGOS.index), kind="stable")
+    rows = rows.sort_values("algo", key=lambda algos: algos.map([*ALGOS, *VARIANTS].index), kind="stable")
     rows = rows.sort_values("env", key=lambda envs: envs.map(lambda env: (*order, env).index(env)), kind="stable")
     return rows.drop_duplicates(["algo", "env", "seed", "steps"], keep="last")
 
@@ -57,6 +67,12 @@ def losses(rows: pd.DataFrame, quoted: pd.DataFrame) -> str:
 
 def _means(rows: pd.DataFrame) -> dict[tuple[str, str], float]:
     return dict(rows.groupby(["algo", "env"])["return_mean"].mean())
+
+
+def textbook_table(rows: pd.DataFrame) -> str:
+    """The pure estimator beside the tuned one, where it was run."""
+    where = rows.loc[rows["algo"] == "reinforce_textbook", "env"]
+    return report.results_table(rows[rows["env"].isin(where)], algos=["reinforce", "reinforce_textbook"])
 
 
 def seconds_chart(curves: pd.DataFrame, env_id: str, path: Path) -> None:
@@ -84,7 +100,8 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS / "learning.csv")
     args = parser.parse_args()
 
-    rows, curves = load(args.results), load(args.results.with_name(f"{args.results.stem}_curves.csv"))
+    everything, curves = load(args.results), load(args.results.with_name(f"{args.results.stem}_curves.csv"))
+    rows = everything[everything["algo"].isin(ALGOS)]
     if rows.empty:
         parser.error(f"{args.results}: every row was given a number of steps, or is of hyperparameters that have changed")
     report.curves_chart(curves, ALGOS, args.results.with_name("learning_curves.png"))
@@ -96,6 +113,8 @@ def main() -> None:
         "losses": losses(rows, quoted),
         "first page": report.results_table(rows, quoted, FIRST_PAGE),
         "results": report.results_table(rows, quoted, ALGOS),
+        "wrappers": report.results_table(everything[everything["env"].isin(WRAPPED)], algos=WITH_AND_WITHOUT),
+        "textbook": textbook_table(everything),
         "threshold": report.threshold_table(rows),
         "aggregate": report.aggregate_table(by_algo, "results/profiles.png"),
     }
