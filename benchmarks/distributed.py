@@ -7,7 +7,7 @@ number of updates from scratch. All setups alternate within a repeat, and ratios
 "Watched" runs take the time of each part: before every message the processes wait for each other, so that waiting and
 talking are told apart. What that costs is not in the speeds, which other runs measure.
 
-    python benchmarks/distributed.py                 # five repeats; a setup that has its row is not run again
+    python benchmarks/distributed.py                 # three repeats; a setup that has its row is not run again
     python benchmarks/distributed.py --report-only
 
 Rows go to ``results/distributed.csv``, and the table to the benchmarks' README. ``simulation.py`` goes on from them.
@@ -33,7 +33,7 @@ from sb3_reinforce import REINFORCE, distributed
 
 #: Trajectories of one process.
 SHARE = 64
-UPDATES = {"CartPole-v1": 30, "Hopper-v5": 20}
+UPDATES = {"CartPole-v1": 30, "Hopper-v5": 10}
 #: Of the lengths of trajectories, as many as a curve needs.
 N_QUANTILES = 33
 
@@ -168,7 +168,7 @@ def table(rows: list[Row]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=5, help="measurements of each, by turns")
+    parser.add_argument("--repeats", type=int, default=3, help="measurements of each, by turns")
     parser.add_argument("--out", type=Path, default=RESULTS / "distributed.csv", help="rows are added")
     parser.add_argument("--report-only", action="store_true", help="the table of what there is")
     parser.add_argument("--task", help=argparse.SUPPRESS)

@@ -172,7 +172,7 @@ def curves(rows: list[Row]) -> list[Curve]:
 
 
 def table(found: list[Curve]) -> str:
-    shown = [8, 64, 256, 1024]
+    shown = [2, 8, 64, 256, 1024]
     lines = [
         "| | network | m | " + " | ".join(f"{n:,}" for n in shown) + " | pays until | waiting, talking there |",
         "|---|---|---|" + "---|" * len(shown) + "---|---|",
@@ -182,7 +182,7 @@ def table(found: list[Curve]) -> str:
             speeds = {n: each.steps / each.seconds for n, each in zip(N_PROCESSES, updates, strict=True)}
             until = pays_until(updates)
             there = updates[N_PROCESSES.index(until)]
-            ratios = " | ".join(f"{speeds[n] / speeds[1]:,.0f}" for n in shown)
+            ratios = " | ".join(f"{speeds[n] / speeds[1]:,.{int(n < 8)}f}" for n in shown)
             shares = f"{there.waiting / there.seconds:.0%}, {there.talking / there.seconds:.0%}"
             lines.append(f"| {curve.env} | {curve.network} | {m} | {ratios} | {until:,} | {shares} |")
     return "\n".join(lines)
