@@ -227,7 +227,7 @@ CASES: dict[str, dict[str, Any]] = {
 #: Each takes half a second, and the path through the processes is that of another case.
 MORE = {"mean", "to go", "to go, mean", "to go, moving average", "to go, optimal", "reused", "entropy", "one each"}
 MORE |= {"to go, leave one out", "three a process", "carried over", "leave one out", "normalised", "clipped"}
-MORE |= {"value", "reused, to go"}
+MORE |= {"value", "reused, to go", "reused while it is worth it"}
 
 
 @pytest.mark.parametrize(

@@ -129,6 +129,7 @@ def test_keeping_the_first_finished_would_be_seen(exact):
     assert largest_z(biased.updates[0], exact) > 10
 
 
+@pytest.mark.slow
 def test_dividing_by_steps_would_be_seen(exact):
     """Even when the step size makes up for the mean length."""
     single = sampled(1, 1, {}, n_batches=300)

@@ -472,6 +472,7 @@ def test_children_know_us(copied_logs: Path, tmp_path: Path, monkeypatch: pytest
     assert subprocess.call is call
 
 
+@pytest.mark.slow
 def test_plots(copied_logs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs are drawn by each of RL Zoo's plots; plot_train takes ours as its algorithm."""
     pyplot = pytest.importorskip("matplotlib.pyplot")
