@@ -1,6 +1,6 @@
 """Environments that no file of hyperparameters knows: is the advice for one's own good?
 
-    sb3-reinforce compare --gym-packages own_envs --env Corridor-v0 ...    # in this folder; the whole command is in README.md
+sb3-reinforce compare --gym-packages own_envs --env Corridor-v0 ...    # in this folder; the whole command is in README.md
 """
 
 from typing import Any

@@ -21,6 +21,8 @@ from sb3_reinforce.zoo import hyperparams_file, report, statistics
 from sb3_reinforce.zoo.records import TEXTS
 
 QUOTED = RESULTS.parent / "quoted.csv"
+#: What ``sb3-reinforce compare`` has recorded of environments that no file of hyperparameters knows.
+OWN = RESULTS / "own" / "results.csv"
 #: Columns, in this order; what else was run is not shown.
 ALGOS = ["reinforce", "a2c", "ppo", "trpo", "ars"]
 #: Those of README's first page.
@@ -115,6 +117,7 @@ def main() -> None:
         "results": report.results_table(rows, quoted, ALGOS),
         "wrappers": report.results_table(everything[everything["env"].isin(WRAPPED)], algos=WITH_AND_WITHOUT),
         "textbook": textbook_table(everything),
+        "own": report.results_table(pd.read_csv(OWN).sort_values("algo", key=lambda algos: algos.map(FIRST_PAGE.index))),
         "threshold": report.threshold_table(rows),
         "aggregate": report.aggregate_table(by_algo, "results/profiles.png"),
     }
