@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 import yaml
-from learning import VARIANTS, WRAPPED, reported, taken
+from learning import VARIANTS, reported, taken
 from matplotlib.figure import Figure
 from records import RESULTS, show
 
@@ -71,10 +71,10 @@ def _means(rows: pd.DataFrame) -> dict[tuple[str, str], float]:
     return dict(rows.groupby(["algo", "env"])["return_mean"].mean())
 
 
-def textbook_table(rows: pd.DataFrame) -> str:
-    """The pure estimator beside the tuned one, where it was run."""
-    where = rows.loc[rows["algo"] == "reinforce_textbook", "env"]
-    return report.results_table(rows[rows["env"].isin(where)], algos=["reinforce", "reinforce_textbook"])
+def variants_table(rows: pd.DataFrame, algos: list[str]) -> str:
+    """Variants beside what they are variants of, on the environments where one of them was run."""
+    where = rows.loc[rows["algo"].isin({*algos} & {*VARIANTS}), "env"]
+    return report.results_table(rows[rows["env"].isin(where)], algos=algos)
 
 
 def seconds_chart(curves: pd.DataFrame, env_id: str, path: Path) -> None:
@@ -115,8 +115,8 @@ def main() -> None:
         "losses": losses(rows, quoted),
         "first page": report.results_table(rows, quoted, FIRST_PAGE),
         "results": report.results_table(rows, quoted, ALGOS),
-        "wrappers": report.results_table(everything[everything["env"].isin(WRAPPED)], algos=WITH_AND_WITHOUT),
-        "textbook": textbook_table(everything),
+        "wrappers": variants_table(everything, WITH_AND_WITHOUT),
+        "textbook": variants_table(everything, ["reinforce", "reinforce_textbook"]),
         "own": report.results_table(pd.read_csv(OWN).sort_values("algo", key=lambda algos: algos.map(FIRST_PAGE.index))),
         "threshold": report.threshold_table(rows),
         "aggregate": report.aggregate_table(by_algo, "results/profiles.png"),
