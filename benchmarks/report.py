@@ -29,6 +29,7 @@ ALGOS = ["reinforce", "a2c", "ppo", "trpo", "ars"]
 FIRST_PAGE = ALGOS[:3]
 #: The same three with and without the wrappers that REINFORCE's settings have.
 WITH_AND_WITHOUT = ["reinforce_unwrapped", "a2c", "ppo", "reinforce", "a2c_wrapped", "ppo_wrapped"]
+TEXTBOOK = ["reinforce", "reinforce_textbook"]
 report.LABELS |= {
     "reinforce_textbook": "REINFORCE, textbook",
     "reinforce_unwrapped": "REINFORCE, no wrappers",
@@ -77,6 +78,10 @@ def variants_table(rows: pd.DataFrame, algos: list[str]) -> str:
     return report.results_table(rows[rows["env"].isin(where)], algos=algos)
 
 
+def own_table() -> str:
+    return report.results_table(pd.read_csv(OWN), algos=FIRST_PAGE)
+
+
 def seconds_chart(curves: pd.DataFrame, env_id: str, path: Path) -> None:
     """Training returns of one environment against seconds: the picture at the top of README."""
     colour = report.colours(FIRST_PAGE)
@@ -116,8 +121,8 @@ def main() -> None:
         "first page": report.results_table(rows, quoted, FIRST_PAGE),
         "results": report.results_table(rows, quoted, ALGOS),
         "wrappers": variants_table(everything, WITH_AND_WITHOUT),
-        "textbook": variants_table(everything, ["reinforce", "reinforce_textbook"]),
-        "own": report.results_table(pd.read_csv(OWN).sort_values("algo", key=lambda algos: algos.map(FIRST_PAGE.index))),
+        "textbook": variants_table(everything, TEXTBOOK),
+        "own": own_table(),
         "threshold": report.threshold_table(rows),
         "aggregate": report.aggregate_table(by_algo, "results/profiles.png"),
     }

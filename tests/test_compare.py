@@ -364,7 +364,7 @@ def test_a_folder_of_another_comparison_is_refused(capsys: pytest.CaptureFixture
     for more, message in (
         (("-n", 30), "it was run with -n 20 (now 30;"),
         (("-n", 30, "--algos", "a2c"), "it was run with -n 20 (now 30;"),
-        (("-n", 20, "-conf", "mine.yml"), "reinforce on Own-v0 was run with baseline value (now None), learning_rate"),
+        (("-n", 20, "-conf", "mine.yml"), "reinforce on Own-v0 was run with baseline time_leave_one_out (now None), ent_coef"),
     ):
         with pytest.raises(SystemExit):
             run(*flags, *more)

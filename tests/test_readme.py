@@ -210,14 +210,3 @@ def test_every_key_that_is_logged_is_explained(options):
     assert {"train/grad_norm", "train/std", "rollout/unused_steps_fraction"} <= keys
     explained = set(re.findall(r"`((?:rollout|train)/\w+)`", (ROOT / "docs/logging.md").read_text()))
     assert keys - explained == {key for key in keys if key.startswith("time/")}
-
-
-def test_the_textbook_results_are_those_of_the_csv():
-    """The figures that no table holds; the tables' are tested with the report."""
-    rows = np.genfromtxt(ROOT / "benchmarks/results/learning.csv", delimiter=",", names=True, dtype=None, encoding=None)
-    textbook = rows[(rows["algo"] == "reinforce_textbook") & (rows["budget"] == 0)]["return_mean"]
-    assert len(textbook) == 5
-    figures = ", ".join(f"{value:.0f}" for value in sorted(textbook, reverse=True))
-    assert f"a mean of {textbook.mean():.0f} over 5 seeds ({figures})" in " ".join(
-        (ROOT / "benchmarks/README.md").read_text().split()
-    )
