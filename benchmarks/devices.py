@@ -10,14 +10,12 @@ the CPU.
 Rows go to ``results/devices.csv``, and the table to the benchmarks' README.
 """
 
-import argparse
 import time
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch as th
-from records import RESULTS, Row, append, provenance, read, show
+from records import Row, append, command_line, provenance, read, show
 from speed import ImageEnv
 from stable_baselines3 import A2C
 from stable_baselines3.common.env_util import make_vec_env
@@ -89,22 +87,16 @@ def table(rows: list[Row]) -> str:
         found.setdefault(row["name"], {}).setdefault(row["device"], {})[row["repeat"]] = row["steps_per_second"]
     lines = ["| steps/s | CPU | accelerator | ratio |", "|---|---|---|---|"]
     for name in SETUPS:
-        cpu, *others = (found.get(name, {}).get(device, {}) for device in ("cpu", "cuda"))
-        for other in others:
-            at = cpu.keys() & other.keys()
-            if at:
-                ratio = np.median([other[repeat] / cpu[repeat] for repeat in at])
-                lines.append(
-                    f"| {name} | {np.median([*cpu.values()]):,.0f} | {np.median([*other.values()]):,.0f} | {ratio:.2f} |"
-                )
+        cpu, cuda = (found.get(name, {}).get(device, {}) for device in ("cpu", "cuda"))
+        at = cpu.keys() & cuda.keys()
+        if at:
+            ratio = np.median([cuda[repeat] / cpu[repeat] for repeat in at])
+            lines.append(f"| {name} | {np.median([*cpu.values()]):,.0f} | {np.median([*cuda.values()]):,.0f} | {ratio:.2f} |")
     return "\n".join(lines)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=3, help="measurements of each, by turns")
-    parser.add_argument("--out", type=Path, default=RESULTS / "devices.csv", help="rows are added")
-    parser.add_argument("--report-only", action="store_true", help="the table of what there is")
+    parser = command_line(__doc__, "devices.csv", 3)
     args = parser.parse_args()
     th.set_num_threads(1)
     done = {(row["name"], row["device"], row["repeat"]) for row in read(args.out)}

@@ -20,12 +20,11 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch as th
-from records import RESULTS, Row, append, provenance, read, show
+from records import Row, append, command_line, provenance, read, show
 from stable_baselines3.common.callbacks import BaseCallback
 from torch import distributed as dist
 
@@ -167,10 +166,7 @@ def table(rows: list[Row]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=3, help="measurements of each, by turns")
-    parser.add_argument("--out", type=Path, default=RESULTS / "distributed.csv", help="rows are added")
-    parser.add_argument("--report-only", action="store_true", help="the table of what there is")
+    parser = command_line(__doc__, "distributed.csv", 3)
     parser.add_argument("--task", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.task:

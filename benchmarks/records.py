@@ -1,6 +1,7 @@
 """Rows of results, as the package records them, with this repository's commit; and tables written into the pages that show
 them."""
 
+import argparse
 import re
 import shlex
 import sys
@@ -9,11 +10,23 @@ from pathlib import Path
 from sb3_reinforce.zoo import records
 from sb3_reinforce.zoo.records import Row, append, read
 
-__all__ = ["PAGES", "RESULTS", "Row", "append", "between_markers", "provenance", "read", "show"]
+__all__ = ["PAGES", "RESULTS", "Row", "append", "between_markers", "command_line", "provenance", "read", "show"]
 
 RESULTS = Path(__file__).parent / "results"
 #: The one that shows all tables, and the first one that is read, which shows some.
 PAGES = (RESULTS.parent / "README.md", RESULTS.parent.parent / "README.md")
+
+
+def command_line(doc: str | None, results: str, repeats: int) -> argparse.ArgumentParser:
+    """The options of a program that measures by turns, goes on where it was stopped, and reports what there is.
+
+    :param results: name of the file of rows
+    """
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=repeats, help="measurements of each, by turns")
+    parser.add_argument("--out", type=Path, default=RESULTS / results, help="rows are added")
+    parser.add_argument("--report-only", action="store_true", help="the table of what there is")
+    return parser
 
 
 def provenance() -> Row:

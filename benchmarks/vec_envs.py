@@ -9,16 +9,14 @@ within a repeat, and ratios are taken within one. Seconds are those of the CPU, 
 Rows go to ``results/vec_envs.csv``, and the table to the benchmarks' README.
 """
 
-import argparse
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
 import torch as th
-from records import RESULTS, Row, append, provenance, read, show
+from records import Row, append, command_line, provenance, read, show
 from stable_baselines3 import A2C
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
@@ -159,11 +157,7 @@ def table(rows: list[Row]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=5, help="measurements of each, by turns")
-    parser.add_argument("--out", type=Path, default=RESULTS / "vec_envs.csv", help="rows are added")
-    parser.add_argument("--report-only", action="store_true", help="the table of what there is")
-    args = parser.parse_args()
+    args = command_line(__doc__, "vec_envs.csv", 5).parse_args()
     th.set_num_threads(1)
     done = {(row["trains"], row["vec_env"], row["n_envs"], row["repeat"]) for row in read(args.out)}
     missing = [] if args.report_only else [(r, s) for r in range(args.repeats) for s in SETUPS if (*s, r) not in done]

@@ -80,7 +80,6 @@ def launch(folder: Path) -> list[subprocess.Popen[Any]]:
         environ = {
             **os.environ,
             "GLOO_SOCKET_IFNAME": f"sb3r{number}",
-            "TP_SOCKET_IFNAME": f"sb3r{number}",
             "PYTHONPATH": os.getcwd(),
             "OMP_NUM_THREADS": "1",
         }
