@@ -10,11 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-import torch as th
 from hypothesis import settings
-
-# Small networks are slower on several threads, and sums over threads may differ in their last bits from run to run.
-th.set_num_threads(1)
 
 # Properties are tried on the same examples at every run, and no run leaves a database behind. A deadline for each example
 # would fail tests for the load of the machine.
@@ -41,15 +37,25 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     """Python's, numpy's and torch's generators start alike, whichever tests ran before."""
+    import torch as th
+
     random.seed(0)
     np.random.seed(0)
     th.default_generator.manual_seed(0)
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _seeds_of_no_accelerator() -> Iterator[None]:
-    """Where there is none, torch notes each seed for later, with a stack trace that takes milliseconds."""
+def _torch() -> Iterator[None]:
+    """One thread, and no notes of seeds for accelerators that are not there, each with a stack trace that takes a millisecond.
+
+    Torch is imported within the fixtures: the process that hands out the tests need not wait for it.
+    """
+    import torch as th
+
+    # Small networks are slower on several threads, and sums over threads may differ in their last bits from run to run.
+    th.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         if not th.cuda.is_available():
-            patch.setattr(th.cuda, "_lazy_call", lambda *args, **kwargs: None)
+            for name in ("cuda", "xpu", "mtia"):
+                patch.setattr(f"torch.{name}._lazy_call", lambda *args, **kwargs: None, raising=False)
         yield

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import gymnasium as gym
 import numpy as np
+import pytest
 import torch as th
 from stable_baselines3.common.logger import Logger
 
@@ -294,6 +295,13 @@ UNBIASED = [
     (2, {"gamma": 0.7, "return_type": "reward_to_go", "exact_discounting": True, "baseline": "leave_one_out"}),
     (2, {"gamma": 0.7, "return_type": "reward_to_go", "exact_discounting": True, "baseline": "time_leave_one_out"}),
     (2, {"gamma": 1.0, "return_type": "reward_to_go", "baseline": "optimal", "batch_size": 1}),
+]
+#: The same where masks or a memory change how a batch is evaluated and not how it is weighted.
+UNBIASED_WHEREVER = [
+    pytest.param(
+        *case, marks=[] if case[1].get("baseline") in ("optimal", "value") or len(case[1]) == 1 else [pytest.mark.slow]
+    )
+    for case in UNBIASED
 ]
 #: And of those that are unbiased away from the policy that collected.
 UNBIASED_FROM_ANOTHER = [

@@ -216,9 +216,10 @@ def test_continuing_uses_the_agent_and_the_new_hyperparameters(copied_logs: Path
     assert th.equal(parameters(after), parameters(before))
 
 
-def test_environments_in_processes(tmp_path: Path) -> None:
-    """--vec-env subproc and fast train the same agent as --vec-env dummy: the environments are seeded alike."""
-    for kind in ("dummy", "subproc", "fast"):
+@pytest.mark.parametrize("other", ["fast", pytest.param("subproc", marks=pytest.mark.slow)])
+def test_kinds_of_vectorised_environments(tmp_path: Path, other: str) -> None:
+    """Each trains the same agent as --vec-env dummy: the environments are seeded alike."""
+    for kind in ("dummy", other):
         run("train", *QUICK, "-f", tmp_path / kind, "--vec-env", kind, "-params", "n_envs:2")
         assert th.equal(parameters(trained(tmp_path / "dummy")), parameters(trained(tmp_path / kind)))
 
