@@ -2,12 +2,13 @@
 
     python benchmarks/learning.py
     python benchmarks/learning.py --algo reinforce a2c --env CartPole-v1   # those of them
+    python benchmarks/learning.py --equal-steps                            # 100,000 steps for each instead
 
 REINFORCE takes this project's hyperparameters, ``reinforce_textbook`` the pure estimator, every other algorithm RL
 Zoo's own, those of an older version of the environment where RL Zoo has none for this one. What a run is, and how it is
 recorded, is ``sb3_reinforce.zoo``'s, whose ``sb3-reinforce compare`` compares any algorithms on any environments. Rows go to
-``results/learning.csv`` and ``learning_curves.csv``; a run that has its row is not run again, unless its hyperparameters have
-changed.
+``results/learning.csv`` and ``learning_curves.csv``, those of equal steps to ``results/equal.csv`` and ``equal_curves.csv``;
+a run that has its row is not run again, unless its hyperparameters have changed.
 """
 
 import argparse
@@ -42,16 +43,21 @@ REPORTED = [
     (["reinforce", *OTHERS, "reinforce_textbook"], CLASSIC[:1], range(100, 105)),
     (["reinforce", "reinforce_textbook"], CLASSIC[:1], range(105, 110)),
     (["reinforce"], [*CLASSIC[1:], "MountainCar-v0"], range(100, 110)),
-    (["reinforce"], ["Pendulum-v1", "LunarLander-v3"], range(10)),
+    (["reinforce"], ["Pendulum-v1", "LunarLander-v3"], range(100, 110)),
     (["reinforce_unwrapped", "a2c_wrapped", "ppo_wrapped"], ["MountainCarContinuous-v0"], range(100, 103)),
     (OTHERS, CLASSIC[1:], range(3)),
     (OTHERS[:3], ["Pendulum-v1", "LunarLander-v3"], range(3)),
     (["ars"], ["Pendulum-v1", "LunarLander-v3"], range(1)),
     (["reinforce"], MUJOCO, range(5)),
     (["a2c"], MUJOCO, range(1)),
-    (["reinforce"], ["LunarLanderContinuous-v3"], range(3)),
+    (["reinforce"], ["LunarLanderContinuous-v3"], range(100, 105)),
     (["reinforce"], ["BipedalWalker-v3"], range(1)),
 ]
+#: A comparison in which each has the same number of steps, however many its hyperparameters would have. A seed of all, and
+#: then the next.
+EQUAL_STEPS = 100_000
+EQUAL_ENVS = [*CLASSIC, "MountainCar-v0", "Pendulum-v1", "LunarLander-v3", "LunarLanderContinuous-v3", *MUJOCO[:4]]
+EQUAL = [(["reinforce", "a2c", "ppo"], EQUAL_ENVS, range(seed, seed + 1)) for seed in range(100, 105)]
 
 
 def contestant(algo: str) -> Contestant:
@@ -59,16 +65,15 @@ def contestant(algo: str) -> Contestant:
 
 
 @functools.cache
-def taken(algo: str, env_id: str) -> Settings:
-    """What a run takes today."""
-    return settings(contestant(algo), env_id)
+def taken(algo: str, env_id: str, n_steps: int = 0) -> Settings:
+    """What a run takes today. ``n_steps``: 0 for as many as the hyperparameters say."""
+    return settings(contestant(algo), env_id, n_steps)
 
 
-def reported() -> list[tuple[str, str, int]]:
-    """Algorithm, environment and seed of each run, algorithms by turns."""
-    return [
-        (algo, env_id, seed) for algos, env_ids, seeds in REPORTED for env_id, seed, algo in product(env_ids, seeds, algos)
-    ]
+def reported(n_steps: int = 0) -> list[tuple[str, str, int]]:
+    """Algorithm, environment and seed of each run of so many steps, algorithms by turns."""
+    groups = EQUAL if n_steps else REPORTED
+    return [(algo, env_id, seed) for algos, env_ids, seeds in groups for env_id, seed, algo in product(env_ids, seeds, algos)]
 
 
 def threshold(env_id: str) -> float:
@@ -76,18 +81,18 @@ def threshold(env_id: str) -> float:
     return SOLVED.get(env_id, named_threshold(env_id))
 
 
-def jobs(results: Path) -> list[Job]:
+def jobs(results: Path, n_steps: int = 0) -> list[Job]:
     """All that is reported, algorithms by turns, each once."""
     zoo.register()
     random_returns = {row["env"]: row["random_return"] for row in records.read(results)}
     found: dict[Run, Job] = {}
-    for algo, env_id, seed in reported():
+    for algo, env_id, seed in reported(n_steps):
         if env_id not in random_returns:
             random_returns[env_id] = random_return(env_id)
-        own = taken(algo, env_id)
-        full = resolved(ALGOS[contestant(algo).algo], own)
+        own = taken(algo, env_id, n_steps)
+        full = resolved(ALGOS[contestant(algo).algo], own, n_steps)
         columns = description(own, full, threshold(env_id), random_returns[env_id])
-        run = Run(algo, env_id, seed, 0, own.digest)
+        run = Run(algo, env_id, seed, n_steps, own.digest)
         found[run] = Job(run, contestant(algo), own, columns, threshold(env_id))
     return list(found.values())
 
@@ -97,15 +102,18 @@ def main() -> None:
     parser.add_argument("--env", nargs="+", help="only these environments of those that are reported")
     parser.add_argument("--algo", nargs="+", help="only these algorithms")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time")
-    parser.add_argument("--out", type=Path, default=records.RESULTS / "learning.csv")
+    parser.add_argument("--equal-steps", action="store_true", help=f"{EQUAL_STEPS:,} steps for each")
+    parser.add_argument("--out", type=Path, help="table of the results")
     parser.add_argument("--logs", type=Path, default=Path("logs/learning"), help="where RL Zoo keeps the runs")
     args = parser.parse_args()
 
-    wanted = [job for job in jobs(args.out) if job.run.env in (args.env or [job.run.env])]
+    out = args.out or records.RESULTS / ("equal.csv" if args.equal_steps else "learning.csv")
+    wanted = jobs(out, EQUAL_STEPS if args.equal_steps else 0)
+    wanted = [job for job in wanted if job.run.env in (args.env or [job.run.env])]
     wanted = [job for job in wanted if job.run.algo in (args.algo or [job.run.algo])]
     if not wanted:
         parser.error("none of these is reported; for others there is `sb3-reinforce compare`")
-    sweep = Sweep(args.out, args.out.with_name(f"{args.out.stem}_curves.csv"), args.logs, records.provenance)
+    sweep = Sweep(out, out.with_name(f"{out.stem}_curves.csv"), args.logs, records.provenance)
     done = len({job.run for job in wanted} & sweep.done())
     print(f"{len(wanted) - done} runs to do, {done} done before", flush=True)
     failed = sweep.work(wanted, args.jobs)
