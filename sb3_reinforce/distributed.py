@@ -23,6 +23,8 @@ _DEFAULT_TIMEOUT = 1800.0
 _LAUNCHED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 #: Between the seeds of two processes, so that the next run's seed does not reuse this one's streams.
 _SEED_STRIDE = 10_000
+#: Attribute of an error that all processes know of.
+_KNOWN = "_known_to_all_processes"
 
 
 class _Launch:
@@ -113,6 +115,8 @@ def alone(find: Callable[[], T]) -> list[T]:
 def everyones(find: Callable[[], T]) -> list[T]:
     """What a function finds in each process, in order of their numbers. What it raises in one is raised in all.
 
+    Where it asks others in turn, and fails in one process before that, the others learn of it where they wait.
+
     :param find: the same function in all processes; what it returns can be pickled
     """
     if n_processes() == 1:
@@ -122,23 +126,25 @@ def everyones(find: Callable[[], T]) -> list[T]:
     try:
         found = find()
     except Exception as raised:
+        if hasattr(raised, _KNOWN):
+            raise
         error = raised
     told: list[Any] = [None] * n_processes()
     failure = None if error is None else (type(error).__name__, str(error))
     _talk(dist.all_gather_object, told, (failure, found))
     if error is not None:
-        raise error
+        raise _known(error)
     for number, (failure, _) in enumerate(told):
         if failure is not None:
             kind = getattr(builtins, failure[0], RuntimeError)
-            raise kind(f"Process {number}: {failure[1]}")
+            raise _known(kind(f"Process {number}: {failure[1]}"))
     return [each for _, each in told]
 
 
 def together(act: Callable[[], T]) -> T:
     """What a function returns here, once it has returned in all processes. What it raises in one is raised in all.
 
-    :param act: a function that does not talk to other processes
+    :param act: the same function in all processes
     """
     results: list[T] = []
     everyones(lambda: results.append(act()))
@@ -195,7 +201,14 @@ def _talk(collective: Callable[..., Any], *arguments: Any) -> None:
     try:
         collective(*arguments)
     except RuntimeError as error:
-        raise RuntimeError(
+        message = (
             f"Process {rank()} of {n_processes()} has lost the others: one has ended, or did not answer within the timeout "
             f"(`{TIMEOUT_VARIABLE}`, in seconds). What it has written before tells why."
-        ) from error
+        )
+        raise _known(RuntimeError(message)) from error
+
+
+def _known(error: Exception) -> Exception:
+    """An error that all processes know of, so that none tells the others again."""
+    setattr(error, _KNOWN, True)
+    return error

@@ -75,11 +75,10 @@ class ParallelAlgorithm(OnPolicyAlgorithm):
     _moments: list[Moments] | None = None  # of VecNormalize, where the processes have last shared them
 
     def _begin_together(self, total_timesteps: int) -> None:
-        """Join the other processes, if there are any, and start from where process 0 stands. The others log nothing.
+        """Start from where process 0 stands. The others log nothing.
 
         :raises ValueError: if the processes do not train the same model, or the group cannot carry its gradients
         """
-        distributed.join()
         if distributed.n_processes() == 1:
             return
         distributed.check_backend(self.device)

@@ -382,7 +382,11 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
             )
         _LEARNING.add(self)
         try:
-            return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+            distributed.join()
+            learn = super().learn
+            return distributed.together(
+                lambda: learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+            )
         except BaseException:
             distributed.leave()  # so that no process waits for this one
             raise

@@ -523,6 +523,38 @@ def test_what_one_process_meets_all_raise(learn: Callable[[int], Any], message: 
     assert time.monotonic() - start < PATIENCE / 2
 
 
+class FailsAt(BaseCallback):
+    """Fails in process 1 at an event of training."""
+
+    def __init__(self, event: str, number: int):
+        super().__init__()
+        if number == 1:
+            setattr(self, event, self._fail)
+
+    def _fail(self) -> None:
+        raise ValueError("out of paint")
+
+    def _on_step(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("event", ["_on_training_start", "_on_rollout_start", "_on_rollout_end", "_on_training_end"])
+def test_a_callback_that_fails_in_one_process_ends_all_at_once(event: str, tmp_path: Path) -> None:
+    """Where another callback has the processes talk, and the script goes on after the error."""
+
+    def learn(number: int) -> Any:
+        model = make()
+        with pytest.raises(ValueError, match="out of paint") as caught:
+            model.learn(200, [FailsAt(event, number), GradientStatsCallback()])
+        dist.barrier()
+        make().learn(1)
+        return str(caught.value)
+
+    start = time.monotonic()
+    assert in_processes(learn, tmp_path) == ["Process 1: out of paint", "out of paint"]
+    assert time.monotonic() - start < PATIENCE / 2
+
+
 def test_a_process_that_dies_is_missed(tmp_path: Path) -> None:
     def learn(number: int) -> Any:
         make().learn(10_000, At(30, lambda callback: os._exit(1) if number == 1 else None))
