@@ -35,10 +35,12 @@ CASES: dict[str, dict[str, Any]] = {
 def learned(device: str, options: dict[str, Any], callback: BaseCallback | None = None) -> Any:
     options = {"model_class": REINFORCE, "policy": "MlpPolicy", "env": "CartPole-v1", **options}
     model_class, policy, env = (options.pop(name) for name in ("model_class", "policy", "env"))
-    # By plain gradient descent, since Adam makes steps of the same size of any gradient, also where it is all rounding.
+    # By plain gradient descent, since Adam makes steps of the same size of any gradient, also where it is all rounding. Steps
+    # are small, so that rounding changes no action of a later batch.
     options["policy_kwargs"] = {"optimizer_class": th.optim.SGD}
     env = make_vec_env(env, 3, seed=0)
-    model = model_class(policy, env, learning_rate=0.01, n_episodes=6, seed=0, device=device, **options)
+    model = model_class(policy, env, learning_rate=1e-4, n_episodes=6, seed=0, device=device, **options)
+    model.before = parameters(model)
     return model.learn(1500, callback)
 
 
@@ -47,13 +49,15 @@ def parameters(model: Any) -> th.Tensor:
 
 
 @pytest.mark.parametrize("options", CASES.values(), ids=CASES)
-def test_the_same_is_learned_as_on_the_cpu(options: dict[str, Any]) -> None:
-    """Rollouts act on copies, so the same actions are taken; updates differ by rounding."""
+def test_the_same_is_learned_as_on_the_cpu(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rollouts act on copies, so the same actions are taken; updates differ by rounding, that of float32 in LSTMs too."""
+    monkeypatch.setattr(th.backends.cudnn, "allow_tf32", False)
     there, here = learned("cuda", options), learned("cpu", options)
     assert {p.device.type for p in there.policy.parameters()} == {"cuda"}
     assert there.num_timesteps == here.num_timesteps
     assert there._n_updates == here._n_updates > 1
-    th.testing.assert_close(parameters(there), parameters(here), rtol=0, atol=1e-5)
+    step = parameters(here) - here.before
+    assert (parameters(there) - parameters(here)).norm() < 1e-3 * step.norm()
 
 
 SPACES: dict[str, tuple[str, spaces.Space[Any]]] = {
