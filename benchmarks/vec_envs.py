@@ -9,6 +9,7 @@ within a repeat, and ratios are taken within one. Seconds are those of the CPU, 
 Rows go to ``results/vec_envs.csv``, and the table to the benchmarks' README.
 """
 
+import importlib.util
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -46,9 +47,15 @@ SETUPS = [
     *(Setup("reinforce", vec_env, n) for n in (16, 64, 256) for vec_env in ("dummy", "vector")),
     *(Setup("carried", "vector", n) for n in (64, 256)),
 ]
+if importlib.util.find_spec("envpool"):  # which does not install everywhere
+    SETUPS += [Setup("reinforce", "envpool", n) for n in (64, 256)]
 
 
 def make(setup: Setup, seed: int) -> VecEnv:
+    if setup.vec_env == "envpool":
+        import envpool
+
+        return GymnasiumVecEnv(envpool.make(ENV, env_type="gymnasium", num_envs=setup.n_envs, num_threads=1, seed=seed))
     if setup.vec_env == "vector":
         env: VecEnv = GymnasiumVecEnv(gym.make_vec(ENV, num_envs=setup.n_envs))
         env.seed(seed)
@@ -137,7 +144,7 @@ def table(rows: list[Row]) -> str:
         "| | steps/s | unused | sample size / m | times A2C on `DummyVecEnv` | times REINFORCE on it | of random stepping |",
         "|---|---|---|---|---|---|---|",
     ]
-    names = {"dummy": "`DummyVecEnv`", "fast": "`FastDummyVecEnv`", "vector": "`make_vec`"}
+    names = {"dummy": "`DummyVecEnv`", "fast": "`FastDummyVecEnv`", "vector": "`make_vec`", "envpool": "EnvPool"}
     trains = {"reinforce": "REINFORCE", "carried": "REINFORCE, `carry_over`", "a2c": "A2C", "random": "random actions"}
     for setup in sorted(
         found, key=lambda each: (each.n_envs, list(names).index(each.vec_env), list(trains).index(each.trains))

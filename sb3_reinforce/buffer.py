@@ -1,6 +1,6 @@
 """Storage for a batch of whole trajectories."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import Any, NoReturn
 
 import numpy as np
@@ -91,20 +91,23 @@ class EpisodicRolloutBuffer(RolloutBuffer):
         self._cut_at: dict[int, Observations] = {}
         self._earlier_log_probs = np.empty((0, self.n_envs), dtype=np.float32)
 
-    def turn_to_next(self, log_probs: np.ndarray) -> None:
+    def turn_to_next(self, log_probs: Iterable[np.ndarray]) -> None:
         """Forget the batch, and make the steps of the next one the first of it, in as few rows as they take.
 
-        :param log_probs: log π of each action of ``batch(NEXT_BATCH)``, by the policy that took it, float32 ``[M]``
+        :param log_probs: for each batch that goes ahead, log π of each of its actions, by the policy of the rollout that is
+            over, float32 ``[M]``
         """
-        order, _ = self._ordered(NEXT_BATCH)
         earlier_log_probs = np.full(self.pos * self.n_envs, np.nan, dtype=np.float32)
-        earlier_log_probs[order] = log_probs
-        rows = np.flatnonzero((self.recorded[: self.pos] == NEXT_BATCH).any(axis=1))
+        for number, each in enumerate(log_probs, start=NEXT_BATCH):
+            earlier_log_probs[self._ordered(number)[0]] = each
+        n_held = self._earlier_log_probs.size  # those steps were taken by policies that were earlier still
+        earlier_log_probs[:n_held] = self._earlier_log_probs.reshape(-1)
+        rows = np.flatnonzero((self.recorded[: self.pos] >= NEXT_BATCH).any(axis=1))
         cut_at = {divmod(at, self.n_envs): obs for at, obs in self._cut_at.items()}
         stored = self.observations.values() if isinstance(self.observations, dict) else [self.observations]
         for column in (*stored, *self.given.values(), self.actions, self.rewards, self.episode_starts, self.recorded):
             column[: len(rows)] = column[rows]
-        self.recorded[: len(rows)] = np.where(self.recorded[: len(rows)] == NEXT_BATCH, THIS_BATCH, 0)
+        self.recorded[: len(rows)] -= self.recorded[: len(rows)] > 0
 
         self.reset()
         self.pos = self.n_carried = self._n_checked = len(rows)
@@ -148,7 +151,7 @@ class EpisodicRolloutBuffer(RolloutBuffer):
         :param episode_start: whether this is the first step of an episode, bool ``[n_envs]``
         :param value: not stored; ``REINFORCE`` evaluates what it needs once, in ``train()``
         :param log_prob: not stored, likewise
-        :param recorded: which environments' steps belong to the batch (1, True) and to the next (2), ``[n_envs]``; True: all
+        :param recorded: which environments' steps are of the batch (1, True), the next (2) and so on, ``[n_envs]``; True: all
         :param given: what else the policy was given, by the name of its argument, ``[n_envs, ...]``
         :raises ValueError: if a stored reward or observation is not finite, or the machine's memory is exceeded;
             both are looked at only when storage has to grow
@@ -294,7 +297,7 @@ class EpisodicRolloutBuffer(RolloutBuffer):
     def batch(self, number: int = THIS_BATCH) -> Batch:
         """The batch as it stands, for an update, or what there is of the next one.
 
-        :param number: ``THIS_BATCH`` or ``NEXT_BATCH``
+        :param number: ``THIS_BATCH``, ``NEXT_BATCH`` or that of one after it
         :raises ValueError: if a reward is not finite, as it may have become since the batch was ordered
         """
         raise_if_not_finite({"reward": self.rewards[: self.pos]}, -self.n_carried)

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-#: What ``EpisodeQuota.recording`` says of an environment's episode besides 0, that it is of no batch.
+#: What ``EpisodeQuota.recording`` says of an environment's episode: it is of the batch, or of the next one. Greater numbers
+#: are of the batches after that, and 0 is of none.
 THIS_BATCH, NEXT_BATCH = 1, 2
 
 
@@ -13,28 +14,36 @@ class EpisodeQuota:
     so this rule drops no trajectory for its length, and the m are independent draws from P(τ;θ). Episodes that start
     in the same step are numbered by their environments, from ``first_env`` on and around.
 
-    The m that start after them may go ahead: they are the next batch, likewise to the end of each.
+    Those that start after them may go ahead: the first m of them are the next batch, and so on, likewise to the end of each.
 
     :param n_episodes: m, number of trajectories to record, at least 1
     :param n_envs: number of parallel environments, each at the first step of an episode
     :param max_length: number of steps after which an episode is to be cut or complained about, at least 1
     :param first_env: the environment that comes first where several start at once
-    :param n_ahead: number of trajectories of the next batch to record as well, at least 0
+    :param n_ahead: number of batches, of m trajectories each, whose episodes may go ahead, at least 0
     """
 
     def __init__(self, n_episodes: int, n_envs: int, max_length: int, first_env: int = 0, n_ahead: int = 0):
-        self.n_episodes = n_episodes
         self.max_length = max_length
-        self.n_owed = n_episodes  # trajectories not yet started
-        self.n_owed_ahead = n_ahead
+        self.sizes = [n_episodes] * (1 + n_ahead)  # of the batch, and of those that go ahead
+        self.owed = [*self.sizes]  # trajectories of each that have not yet started
         self.n_recording = 0
         self.recording = np.zeros(n_envs, dtype=np.int8)  # which batch each environment's current episode is of
         self.numbers = [0] * n_envs  # of these episodes within their batch, in order of start
         self.deadline = max_length  # no episode has to be cut before this step
-        self._n_ahead = n_ahead
         self._started_at = np.zeros(n_envs, dtype=np.int64)
         self._priority = (np.arange(n_envs) + first_env) % n_envs
         self.start(np.ones(n_envs, dtype=bool), 0)
+
+    @property
+    def n_episodes(self) -> int:
+        """Number of trajectories of the batch."""
+        return self.sizes[0]
+
+    @property
+    def n_owed(self) -> int:
+        """Number of trajectories of the batch that have not yet started."""
+        return self.owed[0]
 
     def start(self, fresh: np.ndarray, n_steps: int) -> None:
         """Begin new episodes, recorded as long as trajectories are owed; whatever ran there before has ended.
@@ -43,23 +52,18 @@ class EpisodeQuota:
         :param n_steps: steps taken so far in this rollout
         """
         self.recording[fresh] = 0
-        if self.n_owed + self.n_owed_ahead > 0:
-            starting = self._priority[fresh[self._priority]]
-            if self.n_owed > 0:
-                now, starting = starting[: self.n_owed], starting[self.n_owed :]
-                self.n_owed -= self._record(now, THIS_BATCH, self.n_episodes - self.n_owed, n_steps)
-            if self.n_owed_ahead > 0:
-                ahead = starting[: self.n_owed_ahead]
-                self.n_owed_ahead -= self._record(ahead, NEXT_BATCH, self._n_ahead - self.n_owed_ahead, n_steps)
+        if self.owed[-1] > 0:
+            starting = self._priority[fresh[self._priority]].tolist()
+            for batch, (size, owed) in enumerate(zip(self.sizes, self.owed, strict=True)):
+                envs, starting = starting[:owed], starting[owed:]
+                for number, env in enumerate(envs, start=size - owed):
+                    self.numbers[env] = number
+                self.recording[envs] = THIS_BATCH + batch
+                self._started_at[envs] = n_steps
+                self.owed[batch] -= len(envs)
+                if not starting:
+                    break
         self._count()
-
-    def _record(self, envs: np.ndarray, batch: int, first_number: int, n_steps: int) -> int:
-        """Record the episodes that start in some environments; returns how many they are."""
-        for number, env in enumerate(envs.tolist(), start=first_number):
-            self.numbers[env] = number
-        self.recording[envs] = batch
-        self._started_at[envs] = n_steps
-        return len(envs)
 
     def _count(self) -> None:
         self.n_recording = int(np.count_nonzero(self.recording == THIS_BATCH))
@@ -79,19 +83,17 @@ class EpisodeQuota:
         self.deadline = int(self._started_at[self.recording > 0].min(initial=n_steps)) + self.max_length
         return outlasting.nonzero()[0].tolist()
 
-    def turn_to_next(self, n_episodes: int, max_length: int, n_steps: int, n_ahead: int) -> None:
+    def turn_to_next(self, n_episodes: int, max_length: int, n_steps: int) -> None:
         """Make the episodes that have gone ahead the first of the batch.
 
-        :param n_episodes: m, number of trajectories to record; no fewer are than have begun
+        :param n_episodes: m of the batches after which none has begun; no fewer are than have begun
         :param max_length: number of steps after which an episode is to be cut or complained about, at least 1
         :param n_steps: steps that were taken in the rollout that is over
-        :param n_ahead: number of trajectories of the batch after it to record as well
         """
-        n_begun = self._n_ahead - self.n_owed_ahead
-        self.n_episodes = max(n_episodes, n_begun)
-        self.n_owed = self.n_episodes - n_begun
-        self.n_owed_ahead = self._n_ahead = n_ahead
-        self.recording[self.recording == NEXT_BATCH] = THIS_BATCH
+        n_begun = [size - owed for size, owed in zip(self.sizes[1:], self.owed[1:], strict=True)] + [0]
+        self.sizes = [n if after else max(n_episodes, n) for n, after in zip(n_begun, [*n_begun[1:], 0], strict=True)]
+        self.owed = [size - n for size, n in zip(self.sizes, n_begun, strict=True)]
+        self.recording -= self.recording > 0
         self._started_at -= n_steps
         self.max_length = max_length
         self.deadline = int(self._started_at[self.recording > 0].min(initial=0)) + max_length

@@ -72,7 +72,7 @@ class REINFORCE(EpisodicOnPolicyAlgorithm):
     :param min_effective_share: Share of m, in [0, 1], that the effective sample size of the likelihood ratios must
         reach for another step on the same batch (n_epochs above 1 only)
     :param carry_over: Whether episodes that environments begin while the batch waits for its last ones to end are the first
-        of the next batch, and go on under the next policy. Returns are weighted with the likelihood ratio of the steps that
+        of the next batches, and go on under the next policy. Returns are weighted with the likelihood ratio of the steps that
         an earlier policy took. Environments are not reset between rollouts then
     :param use_sde: Whether to use generalized State Dependent Exploration (gSDE) instead of action noise exploration
     :param sde_sample_freq: Sample a new noise matrix every n steps when using gSDE; -1: only at the beginning of the

@@ -27,6 +27,9 @@ SelfEpisodic = TypeVar("SelfEpisodic", bound="EpisodicOnPolicyAlgorithm")
 _LEARNING: WeakSet["EpisodicOnPolicyAlgorithm"] = WeakSet()
 #: Without a horizon, an episode may last this many steps, or ``total_timesteps`` if that is more.
 _ENDLESS = 100_000
+#: Batches whose episodes may go ahead where environments run on. With one, a tenth of the steps of 16 environments and a
+#: fifth of those of 64 are not used, with two hardly any. More would be taken by policies that are further away.
+_N_AHEAD = 2
 #: A batch of fewer steps than this is no long one, however small ``total_timesteps`` is.
 _LONG = 10_000
 
@@ -40,10 +43,10 @@ class Ahead(NamedTuple):
     """Number of steps of the rollout that is over."""
     episode_starts: np.ndarray
     """Environments at the first step of an episode, bool ``[n_envs]``."""
-    infos: dict[int, dict[str, Any]]
-    """Last infos of the next batch's episodes that have ended, by their numbers."""
-    log_probs: np.ndarray
-    """log π of each action of the next batch, by the policy that took it, float32 ``[M]``."""
+    infos: list[dict[int, dict[str, Any]]]
+    """For each batch that goes ahead, last infos of its episodes that have ended, by their numbers."""
+    log_probs: list[np.ndarray]
+    """For each of them, log π of each of its actions by the policy of the rollout that is over, float32 ``[M]``."""
 
 
 class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
@@ -210,8 +213,7 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
 
         # After the callback, which may change the policy or an argument, or use the environments.
         check_arguments(vars(self))
-        quota, episode_starts, infos_of_batch = self._begin(env, rollout_buffer)
-        infos_ahead: dict[int, dict[str, Any]] = {}
+        quota, episode_starts, last_infos = self._begin(env, rollout_buffer)
         # Until this rollout is whole: whatever interrupts it leaves episodes unfinished, and the next one must reset.
         self._last_episode_starts = np.zeros(env.num_envs, dtype=bool)
         act = self._make_actor()
@@ -276,8 +278,7 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
             if True in episode_starts.tolist() or n_steps >= quota.deadline:
                 ended = (quota.recording * episode_starts).nonzero()[0].tolist()
                 for i in ended:
-                    infos_of = infos_of_batch if quota.recording[i] == THIS_BATCH else infos_ahead
-                    infos_of[quota.numbers[i]] = dict(infos[i])
+                    last_infos[quota.recording[i] - THIS_BATCH][quota.numbers[i]] = dict(infos[i])
                 quota.start(episode_starts, n_steps)
                 cut = quota.cut(n_steps, False if resetting is None else resetting)
                 if cut and self.horizon is None:
@@ -300,39 +301,40 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
         self._last_episode_starts = episode_starts  # not if an observation was not finite: begin anew then
         self._first_env = (self._first_env + quota.n_episodes) % env.num_envs
         if self.carry_over:
-            ahead_log_probs = self._log_probs(rollout_buffer.batch(NEXT_BATCH))
-            self._ahead = Ahead(env, quota, n_steps, episode_starts, infos_ahead, ahead_log_probs)
+            ahead_log_probs = [self._log_probs(rollout_buffer.batch(NEXT_BATCH + i)) for i in range(_N_AHEAD)]
+            self._ahead = Ahead(env, quota, n_steps, episode_starts, last_infos[1:], ahead_log_probs)
         # In order of start: in order of ending, the last ones would be the long ones.
-        started = [infos_of_batch[number] for number in sorted(infos_of_batch)]
+        started = [last_infos[0][number] for number in sorted(last_infos[0])]
         n_used = int(np.count_nonzero(rollout_buffer.recorded[rollout_buffer.n_carried : rollout_buffer.pos]))
         callback.update_locals(locals())
         return parallel.Collected(started, n_taken, n_used)
 
     def _begin(
         self, env: VecEnv, rollout_buffer: EpisodicRolloutBuffer
-    ) -> tuple[EpisodeQuota, np.ndarray, dict[int, dict[str, Any]]]:
+    ) -> tuple[EpisodeQuota, np.ndarray, list[dict[int, dict[str, Any]]]]:
         """Begin a batch, with new episodes in all environments or with those that have gone ahead.
 
-        :return: which episodes are the batch, the environments at the first step of one, bool ``[n_envs]``, and the last infos
-            of those that have ended, by their numbers
+        :return: which episodes are the batch, the environments at the first step of one, bool ``[n_envs]``, and for each batch
+            the last infos of its episodes that have ended, by their numbers
         """
         longest = self.horizon or max(self._total_timesteps, _ENDLESS)
         n_episodes = distributed.share(self.n_episodes)
-        n_ahead = n_episodes if self.carry_over else 0
+        n_ahead = _N_AHEAD if self.carry_over else 0
         stand, ahead, self._ahead = self._stand_as_left(env), self._ahead, None
         if ahead is None or not stand:
             rollout_buffer.reset()
             episode_starts = np.ones(env.num_envs, dtype=bool) if stand else self._reset_environments(env)
             first_env = self._first_env % env.num_envs
-            return EpisodeQuota(n_episodes, env.num_envs, longest, first_env, n_ahead), episode_starts, {}
+            quota = EpisodeQuota(n_episodes, env.num_envs, longest, first_env, n_ahead)
+            return quota, episode_starts, [{} for _ in quota.sizes]
         rollout_buffer.turn_to_next(ahead.log_probs)
         quota, episode_starts = ahead.quota, ahead.episode_starts
-        quota.turn_to_next(n_episodes, longest, ahead.n_steps, n_ahead)
+        quota.turn_to_next(n_episodes, longest, ahead.n_steps)
         quota.start(episode_starts & (quota.recording == 0), 0)
         if quota.n_recording == 0 and quota.n_owed > 0:  # the horizon has cut all that went ahead
             episode_starts = self._reset_environments(env)
             quota.start(episode_starts, 0)
-        return quota, episode_starts, ahead.infos
+        return quota, episode_starts, [*ahead.infos, {}]
 
     def _log_probs(self, batch: Batch) -> np.ndarray:
         """log π of each action of a batch, by the policy as it is, float32 ``[M]``."""

@@ -27,7 +27,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 from sb3_reinforce import REINFORCE, GradientStatsCallback
 from sb3_reinforce import reinforce as reinforce_module
 from sb3_reinforce.contrib import RecurrentREINFORCE
-from sb3_reinforce.quota import NEXT_BATCH, EpisodeQuota
+from sb3_reinforce.quota import THIS_BATCH, EpisodeQuota
 from sb3_reinforce.weights import weights
 
 # --- the estimate ------------------------------------------------------------------------------------------------------
@@ -51,47 +51,54 @@ def put(model: REINFORCE, parameters: list[th.Tensor]) -> None:
             parameter.copy_(value)
 
 
-def policies(model: REINFORCE) -> tuple[list[th.Tensor], list[th.Tensor]]:
-    """Parameters of an earlier policy and of a later one, which is not near."""
-    earlier = [parameter.detach().clone() for parameter in model.policy.parameters()]
-    return earlier, [0.2 - 0.5 * parameter for parameter in earlier]
+def policies(model: REINFORCE, n: int = 2) -> list[list[th.Tensor]]:
+    """Parameters of policies, the earliest first, of which each is not near to the one before."""
+    found = [[parameter.detach().clone() for parameter in model.policy.parameters()]]
+    while len(found) < n:
+        found.append([0.2 - 0.5 * parameter for parameter in found[-1]])
+    return found
 
 
-def expected_carried_estimate(model: REINFORCE, n_carried: int, horizon: int = 3, mdp: Any = PLAIN) -> th.Tensor:
-    """E[ĝ] of trajectories that run one after the other, of whose steps an earlier policy took the first ``n_carried``.
+def expected_carried_estimate(model: REINFORCE, *n_carried: int, horizon: int = 3, mdp: Any = PLAIN) -> th.Tensor:
+    """E[ĝ] of trajectories that run one after the other, of whose steps earlier policies took the first.
 
-    So the policy that runs the second depends on how long the first one lasts. The model is left with the later policy.
+    So the policy that runs the second depends on how long the first one lasts. The model is left with the latest policy.
+
+    :param n_carried: number of steps that each of the earlier policies took, the earliest first
     """
     every = trajectories(horizon, mdp)
-    _, later = policies(model)
-    by_earlier = {trajectory: log_probs(model, trajectory).detach() for trajectory in every}
-    put(model, later)
-    by_later = {trajectory: log_probs(model, trajectory).detach() for trajectory in every}
+    by_policy = []
+    for parameters in policies(model, len(n_carried) + 1):
+        put(model, parameters)
+        by_policy.append({trajectory: log_probs(model, trajectory).detach() for trajectory in every})
+    ends = [*itertools.accumulate(n_carried), None]
     expected = th.zeros_like(exact_gradient(model, horizon, mdp))
     for batch in itertools.product(every, repeat=model.n_episodes):
         steps = [(each, t) for each in batch for t in range(len(each.actions))]
-        took = th.cat([by_earlier[each] for each in batch])[:n_carried]
-        log_probability = took.double().sum() + th.cat([by_later[each] for each in batch])[n_carried:].double().sum()
-        store(model, steps[:n_carried], NEXT_BATCH)
-        model.rollout_buffer.turn_to_next(took.numpy())
-        store(model, steps[n_carried:], 1)
+        of_all, taken, begin = [th.cat([by[each] for each in batch]) for by in by_policy], [], 0
+        model.rollout_buffer.reset()
+        for left, (by, end) in enumerate(zip(of_all, ends, strict=True), start=-len(n_carried)):
+            store(model, steps[begin:end], THIS_BATCH - left)
+            taken.append(by[begin:end])
+            if left < 0:  # what the buffer holds is of the batch ``-left`` after this one
+                held = [np.empty(0)] * (-left - 1) + [by[:end].numpy()]
+                model.rollout_buffer.turn_to_next(held)
+            begin = end
         model.rollout_buffer.compute_returns_and_advantage()
-        expected += np.prod([each.dynamics for each in batch]) * log_probability.exp() * update(model)
+        probability = th.cat(taken).double().sum().exp() * np.prod([each.dynamics for each in batch])
+        expected += probability * update(model)
     return expected
 
 
 def store(model: REINFORCE, steps: list[tuple[Trajectory, int]], batch: int) -> None:
-    buffer = model.rollout_buffer
-    if batch == NEXT_BATCH:
-        buffer.reset()
     for each, t in steps:
         columns = ([each.observations[t]], [each.actions[t]], [each.rewards[t]], [t == 0])
-        buffer.add(*map(np.array, columns), recorded=np.array([batch]))
+        model.rollout_buffer.add(*map(np.array, columns), recorded=np.array([batch]))
 
 
-def error(model: REINFORCE, n_carried: int, **mdp: Any) -> float:
-    """How far the expectation is from ∇U at the later policy, relative to that."""
-    expected = expected_carried_estimate(model, n_carried, **mdp)
+def error(model: REINFORCE, *n_carried: int, **mdp: Any) -> float:
+    """How far the expectation is from ∇U at the latest policy, relative to that."""
+    expected = expected_carried_estimate(model, *n_carried, **mdp)
     exact = exact_gradient(model, mdp.get("horizon", 3), mdp.get("mdp", PLAIN))
     return ((expected - exact).norm() / exact.norm()).item()
 
@@ -105,6 +112,11 @@ def test_the_estimate_is_unbiased(options: dict[str, Any], n_carried: int) -> No
 def test_the_estimate_is_unbiased_over_three_steps() -> None:
     options = {"return_type": "reward_to_go", "exact_discounting": True, "baseline": "leave_one_out"}
     assert error(make_model(n_episodes=2, gamma=0.7, carry_over=True, **options), 4) < 1e-5
+
+
+@pytest.mark.parametrize("options", [UNBIASED[1], UNBIASED[5]], ids=str)
+def test_the_estimate_is_unbiased_two_batches_later(options: dict[str, Any]) -> None:
+    assert error(make_model(n_episodes=2, carry_over=True, **options), 1, 2, horizon=2) < 1e-5
 
 
 @pytest.mark.slow
@@ -386,13 +398,14 @@ class SetsEpisodes(BaseCallback):
         self.lengths.append(len(self.model.rollout_buffer.lengths))
 
 
-def test_the_number_of_trajectories_may_change() -> None:
-    """A batch has no fewer than have begun of it."""
-    callback = SetsEpisodes(4, 6, 2, 2, 2)
-    carrying(scripted([2], [3], [7]), 4).learn(120, callback)
-    assert callback.lengths[:2] == [4, 6]
-    assert 2 <= callback.lengths[2] <= 6
-    assert callback.lengths[4:] == [2] * len(callback.lengths[4:])
+@pytest.mark.parametrize(("length", "second"), [(7, 6), (3, 4)])
+def test_the_number_of_trajectories_may_change(length: int, second: int) -> None:
+    """A batch has no fewer than have begun of it, and no more where the one after it has begun."""
+    callback = SetsEpisodes(4, 6, 2, 2, 2, 2)
+    carrying(scripted([2], [length], [7]), 4).learn(120, callback)
+    assert callback.lengths[:2] == [4, second]
+    assert all(2 <= n <= 6 for n in callback.lengths[2:4])
+    assert callback.lengths[5:] == [2] * len(callback.lengths[5:]) != []
 
 
 def test_a_horizon_cuts_what_goes_ahead() -> None:
@@ -530,21 +543,23 @@ def test_gradient_statistics_are_of_the_weighted_estimate() -> None:
 # --- which episodes ----------------------------------------------------------------------------------------------------
 
 
-def test_the_next_batch_is_those_that_start_after_this_one() -> None:
+def test_the_next_batches_are_those_that_start_after_this_one() -> None:
     quota = EpisodeQuota(3, 2, 100, n_ahead=2)
     assert quota.recording.tolist() == [1, 1]
-    quota.start(np.array([True, False]), 4)
-    quota.start(np.array([True, False]), 6)
+    for n_steps in (4, 6, 7, 8):
+        quota.start(np.array([True, False]), n_steps)
     assert quota.recording.tolist() == [2, 1]
-    assert (quota.n_owed, quota.n_owed_ahead, quota.n_recording, quota.numbers[0]) == (0, 1, 1, 0)
+    assert (quota.owed, quota.n_recording, quota.numbers[0]) == ([0, 0, 3], 1, 2)
     quota.start(np.array([True, True]), 9)
-    assert quota.recording.tolist() == [2, 0]
-    assert (quota.numbers[0], quota.n_recording) == (1, 0)
-    quota.turn_to_next(3, 100, 9, 3)
-    assert quota.recording.tolist() == [1, 0]
-    assert (quota.n_episodes, quota.n_owed, quota.n_owed_ahead, quota.n_recording, quota.deadline) == (3, 1, 3, 1, 100)
+    assert quota.recording.tolist() == [3, 3]
+    assert (quota.numbers, quota.n_recording) == ([0, 1], 0)
+    quota.turn_to_next(5, 100, 10)  # no trajectory of which is missing
+    assert quota.recording.tolist() == [2, 2]
+    assert (quota.sizes, quota.owed, quota.n_recording, quota.deadline) == ([3, 5, 5], [0, 3, 5], 0, 99)
+    quota.turn_to_next(1, 100, 0)
+    assert (quota.sizes, quota.owed, quota.n_recording) == ([2, 1, 1], [0, 1, 1], 2)
     quota.start(np.array([False, True]), 1)
-    assert (quota.recording.tolist(), quota.numbers) == ([1, 1], [1, 2])
+    assert (quota.recording.tolist(), quota.numbers) == ([1, 2], [0, 0])
 
 
 # --- what is refused ---------------------------------------------------------------------------------------------------
