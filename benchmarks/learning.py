@@ -56,7 +56,7 @@ REPORTED = [
 #: A comparison in which each has the same number of steps, however many its hyperparameters would have. A seed of all, and
 #: then the next.
 EQUAL_STEPS = 100_000
-EQUAL_ENVS = [*CLASSIC, "MountainCar-v0", "Pendulum-v1", "LunarLander-v3", "LunarLanderContinuous-v3", *MUJOCO[:4]]
+EQUAL_ENVS = [*CLASSIC, "MountainCar-v0", "Pendulum-v1", "LunarLander-v3", "LunarLanderContinuous-v3", *MUJOCO[:3]]
 EQUAL = [(["reinforce", "a2c", "ppo"], EQUAL_ENVS, range(seed, seed + 1)) for seed in range(100, 105)]
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 import yaml
-from learning import VARIANTS, reported, taken
+from learning import EQUAL_STEPS, VARIANTS, reported, taken
 from matplotlib.figure import Figure
 from records import RESULTS, show
 
@@ -23,6 +23,8 @@ from sb3_reinforce.zoo.records import TEXTS
 QUOTED = RESULTS.parent / "quoted.csv"
 #: What ``sb3-reinforce compare`` has recorded of environments that no file of hyperparameters knows.
 OWN = RESULTS / "own" / "results.csv"
+#: What ``learning.py --equal-steps`` has recorded.
+EQUAL = RESULTS / "equal.csv"
 #: Columns, in this order; what else was run is not shown.
 ALGOS = ["reinforce", "a2c", "ppo", "trpo", "ars"]
 #: Those of README's first page.
@@ -38,11 +40,14 @@ report.LABELS |= {
 }
 
 
-def load(path: Path) -> pd.DataFrame:
+def load(path: Path, n_steps: int = 0) -> pd.DataFrame:
     """The rows that are reported, environments in the order of their hyperparameters. A run that was interrupted after its
-    curve was written has that twice."""
-    rows = pd.read_csv(path, dtype=dict.fromkeys(TEXTS, str)).query("budget == 0")
-    rows = rows.merge(pd.DataFrame(sorted(set(reported())), columns=["algo", "env", "seed"]))
+    curve was written has that twice.
+
+    :param n_steps: steps that each run was given; 0: as many as the hyperparameters say
+    """
+    rows = pd.read_csv(path, dtype=dict.fromkeys(TEXTS, str)).query("budget == @n_steps")
+    rows = rows.merge(pd.DataFrame(sorted(set(reported(n_steps))), columns=["algo", "env", "seed"]))
     rows = rows.groupby(["algo", "env", "settings"], sort=False).filter(lambda own: is_current(*own.name))
     order = list(yaml.safe_load(hyperparams_file().read_text()))
     rows = rows.sort_values("algo", key=lambda algos: algos.map([*ALGOS, *VARIANTS].index), kind="stable")
@@ -76,6 +81,11 @@ def variants_table(rows: pd.DataFrame, algos: list[str]) -> str:
     """Variants beside what they are variants of, on the environments where one of them was run."""
     where = rows.loc[rows["algo"].isin({*algos} & {*VARIANTS}), "env"]
     return report.results_table(rows[rows["env"].isin(where)], algos=algos)
+
+
+def scores(rows: pd.DataFrame, algos: list[str]) -> statistics.Scores:
+    run = [algo for algo in algos if algo in set(rows["algo"])]
+    return statistics.scores(rows, run, report.FEWEST_ENVS, report.FEWEST_SEEDS)
 
 
 def own_table() -> str:
@@ -113,9 +123,9 @@ def main() -> None:
         parser.error(f"{args.results}: every row was given a number of steps, or is of hyperparameters that have changed")
     report.curves_chart(curves, ALGOS, args.results.with_name("learning_curves.png"))
     seconds_chart(curves, "CartPole-v1", args.results.with_name("cartpole.png"))
-    run = [algo for algo in ALGOS if algo in set(rows["algo"])]
-    by_algo = statistics.scores(rows, run, report.FEWEST_ENVS, report.FEWEST_SEEDS)
-    quoted = pd.read_csv(QUOTED)
+    by_algo, quoted = scores(rows, ALGOS), pd.read_csv(QUOTED)
+    equal = load(EQUAL, EQUAL_STEPS)
+    equal_by_algo = scores(equal, FIRST_PAGE)
     tables = {
         "losses": losses(rows, quoted),
         "first page": report.results_table(rows, quoted, FIRST_PAGE),
@@ -125,9 +135,12 @@ def main() -> None:
         "own": own_table(),
         "threshold": report.threshold_table(rows),
         "aggregate": report.aggregate_table(by_algo, "results/profiles.png"),
+        "equal": report.results_table(equal, algos=FIRST_PAGE),
+        "equal aggregate": report.aggregate_table(equal_by_algo, "results/equal_profiles.png"),
     }
-    if by_algo:
-        report.profiles_chart(by_algo, args.results.with_name("profiles.png"))
+    for name, each in (("profiles.png", by_algo), ("equal_profiles.png", equal_by_algo)):
+        if each:
+            report.profiles_chart(each, args.results.with_name(name))
     for name, table in tables.items():
         show(name, table, args.results)
 

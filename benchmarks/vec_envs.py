@@ -17,14 +17,17 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 import numpy as np
 import torch as th
+import yaml
 from records import Row, append, command_line, provenance, read, show
 from stable_baselines3 import A2C
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from sb3_reinforce import REINFORCE
 from sb3_reinforce.vec_env import FastDummyVecEnv, GymnasiumVecEnv
+from sb3_reinforce.zoo import hyperparams_file
 
 ENV = "CartPole-v1"
 
@@ -33,14 +36,20 @@ class Setup(NamedTuple):
     """Who trains, and on what."""
 
     trains: str
-    """"reinforce", "carried" over, "a2c", or "random" actions without learning."""
+    """"reinforce", "carried" over, with the "shipped" settings, "a2c", with "batches" like REINFORCE's, or "random" actions
+    without learning."""
     vec_env: str
     n_envs: int
 
 
+#: Of an entry of hyperparams/reinforce.yml, what is no argument of REINFORCE or one of ``measure``.
+NOT_SHIPPED = ("n_envs", "n_timesteps", "policy", "learning_rate")
+#: Steps of a batch of 16 trajectories, of the first updates.
+BATCH = 400
 SETUPS = [
-    *(Setup(trains, vec_env, n) for n in (1, 8) for trains, vec_env in (("reinforce", "dummy"), ("a2c", "dummy"))),
+    *(Setup(trains, "dummy", n) for n in (1, 8) for trains in ("reinforce", "a2c", "batches")),
     *(Setup(trains, "fast", n) for n in (1, 8) for trains in ("reinforce", "random")),
+    Setup("shipped", "fast", 1),
     Setup("carried", "fast", 8),
     Setup("a2c", "dummy", 16),
     *(Setup("carried", vec_env, 16) for vec_env in ("fast", "vector")),
@@ -85,6 +94,13 @@ class Watched(BaseCallback):
         self.unused.append((share, self.num_timesteps - self._begun))
 
 
+def shipped() -> dict[str, Any]:
+    """REINFORCE's arguments as its file of hyperparameters has them."""
+    entry = yaml.safe_load(hyperparams_file().read_text())[ENV]
+    rate = LinearSchedule(float(entry["learning_rate"].removeprefix("lin_")), 0, 1)
+    return {"learning_rate": rate, **{name: value for name, value in entry.items() if name not in NOT_SHIPPED}}
+
+
 def measure(setup: Setup, seed: int) -> Row:
     """One run from scratch: 40,000 steps, or 2,000 of each environment if that is more; a quarter of it for A2C."""
     env, n_steps = make(setup, seed), max(40_000, 2_000 * setup.n_envs)
@@ -100,14 +116,16 @@ def measure(setup: Setup, seed: int) -> Row:
     else:
         m = max(16, 2 * setup.n_envs)
         model: Any
-        if setup.trains == "a2c":
+        if of_a2c := setup.trains in ("a2c", "batches"):
             n_steps //= 4  # it takes several times as long
-            model = A2C("MlpPolicy", env, seed=seed, device="cpu")
+            options: dict[str, Any] = {"n_steps": BATCH // setup.n_envs} if setup.trains == "batches" else {}
+            model = A2C("MlpPolicy", env, seed=seed, device="cpu", **options)
         else:
-            model = REINFORCE("MlpPolicy", env, n_episodes=m, carry_over=setup.trains == "carried", seed=seed, device="cpu")
+            options = shipped() if setup.trains == "shipped" else {"n_episodes": m, "carry_over": setup.trains == "carried"}
+            model = REINFORCE("MlpPolicy", env, seed=seed, device="cpu", **options)
 
         def train() -> None:
-            model.learn(n_steps, None if setup.trains == "a2c" else watched, log_interval=1_000_000)
+            model.learn(n_steps, None if of_a2c else watched, log_interval=1_000_000)
 
     start = time.process_time()
     train()
@@ -145,7 +163,14 @@ def table(rows: list[Row]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     names = {"dummy": "`DummyVecEnv`", "fast": "`FastDummyVecEnv`", "vector": "`make_vec`", "envpool": "EnvPool"}
-    trains = {"reinforce": "REINFORCE", "carried": "REINFORCE, `carry_over`", "a2c": "A2C", "random": "random actions"}
+    trains = {
+        "reinforce": "REINFORCE",
+        "carried": "REINFORCE, `carry_over`",
+        "shipped": "REINFORCE, shipped settings",
+        "a2c": "A2C",
+        "batches": f"A2C, batches of {BATCH} steps",
+        "random": "random actions",
+    }
     for setup in sorted(
         found, key=lambda each: (each.n_envs, list(names).index(each.vec_env), list(trains).index(each.trains))
     ):

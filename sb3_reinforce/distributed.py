@@ -115,7 +115,7 @@ def alone(find: Callable[[], T]) -> list[T]:
 def everyones(find: Callable[[], T]) -> list[T]:
     """What a function finds in each process, in order of their numbers. What it raises in one is raised in all.
 
-    Where it asks others in turn, and fails in one process before that, the others learn of it where they wait.
+    Calls may be nested: where one process fails, the others learn of it in whichever call they wait.
 
     :param find: the same function in all processes; what it returns can be pickled
     """

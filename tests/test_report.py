@@ -226,7 +226,7 @@ def test_a_report_of_enough(tmp_path, monkeypatch):
 def test_results_of_other_hyperparameters_are_left_out(preset, tmp_path, monkeypatch):
     monkeypatch.setattr(preset, "is_current", lambda algo, env, digest: {"reinforce": "b", "a2c": "a"}[algo] == digest)
     monkeypatch.setattr(
-        preset, "reported", lambda: [(algo, "CartPole-v1", seed) for algo in ("reinforce", "a2c") for seed in (0, 1)]
+        preset, "reported", lambda n_steps: [(algo, "CartPole-v1", seed) for algo in ("reinforce", "a2c") for seed in (0, 1)]
     )
     newer, older = rows(reinforce=[300]).assign(settings="b"), rows(reinforce=[100, 100], a2c=[200, 200])
     pd.concat([newer, older]).to_csv(tmp_path / "learning.csv", index=False)
@@ -250,11 +250,12 @@ def test_whatever_was_run_was_run_with_the_hyperparameters_that_ship(preset):
     assert {*zip(every["algo"], every["env"], strict=True)} == {*zip(reported["algo"], reported["env"], strict=True)}
 
 
-def test_all_that_is_reported_has_been_run(preset, tmp_path):
+@pytest.mark.parametrize("name", ["learning", "equal"])
+def test_all_that_is_reported_has_been_run(preset, tmp_path, name):
     """But for what was dropped on the way: ``learning.py`` finds its rows, and would run no other."""
     learning = importlib.import_module("learning")
-    learned = BENCHMARKS / "results/learning.csv"
-    due = {job.run for job in learning.jobs(learned)} - learning.Sweep(learned, learned, tmp_path).done()
+    learned, n_steps = BENCHMARKS / f"results/{name}.csv", {"learning": 0, "equal": learning.EQUAL_STEPS}[name]
+    due = {job.run for job in learning.jobs(learned, n_steps)} - learning.Sweep(learned, learned, tmp_path).done()
     assert due == set()
 
 
@@ -286,6 +287,9 @@ def test_the_pages_are_up_to_date_with_what_was_learned(preset):
     assert preset.variants_table(all_rows, preset.WITH_AND_WITHOUT) in everything
     assert preset.variants_table(all_rows, preset.TEXTBOOK) in everything
     assert preset.own_table() in everything
+    equal = preset.load(preset.EQUAL, preset.EQUAL_STEPS)
+    assert report.results_table(equal, algos=preset.FIRST_PAGE) in everything
+    assert report.aggregate_table(preset.scores(equal, preset.FIRST_PAGE), "results/equal_profiles.png") in everything
     assert report.results_table(learned, quoted, preset.FIRST_PAGE) in first_page
     assert preset.losses(learned, quoted) in first_page
 
