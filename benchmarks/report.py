@@ -135,6 +135,7 @@ def main() -> None:
         "own": own_table(),
         "threshold": report.threshold_table(rows),
         "aggregate": report.aggregate_table(by_algo, "results/profiles.png"),
+        "equal losses": losses(equal, quoted[:0]),
         "equal": report.results_table(equal, algos=FIRST_PAGE),
         "equal aggregate": report.aggregate_table(equal_by_algo, "results/equal_profiles.png"),
     }
