@@ -42,7 +42,7 @@ class Setup(NamedTuple):
     n_envs: int
 
 
-#: Of an entry of hyperparams/reinforce.yml, what is no argument of REINFORCE or one of ``measure``.
+#: Keys of an entry of hyperparams/reinforce.yml that are no arguments of REINFORCE, or that are given here.
 NOT_SHIPPED = ("n_envs", "n_timesteps", "policy", "learning_rate")
 #: Steps of a batch of 16 trajectories, of the first updates.
 BATCH = 400

@@ -405,7 +405,7 @@ def test_the_number_of_trajectories_may_change(length: int, second: int) -> None
     carrying(scripted([2], [length], [7]), 4).learn(120, callback)
     assert callback.lengths[:2] == [4, second]
     assert all(2 <= n <= 6 for n in callback.lengths[2:4])
-    assert callback.lengths[5:] == [2] * len(callback.lengths[5:]) != []
+    assert callback.lengths[4:] == [2] * len(callback.lengths[4:]) != []
 
 
 def test_a_horizon_cuts_what_goes_ahead() -> None:
