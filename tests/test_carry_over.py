@@ -103,8 +103,15 @@ def error(model: REINFORCE, *n_carried: int, **mdp: Any) -> float:
     return ((expected - exact).norm() / exact.norm()).item()
 
 
-@pytest.mark.parametrize("n_carried", [1, 3])
-@pytest.mark.parametrize("options", UNBIASED, ids=map(str, UNBIASED))
+#: Each option with one step and with three of an earlier policy, by turns in the suite and all where there is time.
+CARRIED = [
+    pytest.param(options, n_carried, id=f"{options}-{n_carried}", marks=[pytest.mark.slow] * ((i + n_carried // 2) % 2))
+    for i, options in enumerate(UNBIASED)
+    for n_carried in (1, 3)
+]
+
+
+@pytest.mark.parametrize(("options", "n_carried"), CARRIED)
 def test_the_estimate_is_unbiased(options: dict[str, Any], n_carried: int) -> None:
     assert error(make_model(n_episodes=2, carry_over=True, **options), n_carried, horizon=2) < 1e-5
 

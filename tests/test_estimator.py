@@ -40,7 +40,7 @@ def test_the_trajectories_are_all_there_are():
     assert {len(trajectory.actions) for trajectory in trajectories(3)} == {1, 2, 3}
 
 
-@pytest.mark.parametrize("gamma", [1.0, 0.7])
+@pytest.mark.parametrize("gamma", [pytest.param(1.0, marks=pytest.mark.slow), 0.7])
 @pytest.mark.parametrize(
     ("n_episodes", "options"),
     [

@@ -343,10 +343,8 @@ class Copies(BaseCallback):
 
 
 COPIED: list[tuple[spaces.Space[Any], dict[str, Any]]] = [
-    (spaces.Discrete(2), {}),
     (spaces.MultiDiscrete([2, 2]), {"n_epochs": 2}),
     (spaces.MultiBinary(2), {"baseline": "optimal"}),
-    (BOX, {"baseline": "value"}),
     (BOX, {"use_sde": True, "sde_sample_freq": 1, "baseline": "value"}),
     (BOX, {"use_sde": True, "sde_sample_freq": 1, "policy_kwargs": {"squash_output": True}}),
 ]
