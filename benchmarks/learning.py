@@ -4,11 +4,12 @@
     python benchmarks/learning.py --algo reinforce a2c --env CartPole-v1   # those of them
     python benchmarks/learning.py --equal-steps                            # 100,000 steps for each instead
 
-REINFORCE takes this project's hyperparameters, ``reinforce_textbook`` the pure estimator, every other algorithm RL
-Zoo's own, those of an older version of the environment where RL Zoo has none for this one. What a run is, and how it is
-recorded, is ``sb3_reinforce.zoo``'s, whose ``sb3-reinforce compare`` compares any algorithms on any environments. Rows go to
-``results/learning.csv`` and ``learning_curves.csv``, those of equal steps to ``results/equal.csv`` and ``equal_curves.csv``;
-a run that has its row is not run again, unless its hyperparameters have changed.
+REINFORCE takes this project's hyperparameters, ``reinforce_textbook`` the pure estimator, ``reinforce_once`` uses each batch
+once. Every other algorithm takes RL Zoo's own hyperparameters, those of an older version of the environment where RL Zoo has
+none for this one. What a run is, and how it is recorded, is ``sb3_reinforce.zoo``'s, whose ``sb3-reinforce compare`` compares
+any algorithms on any environments. Rows go to ``results/learning.csv`` and ``learning_curves.csv``, those of equal steps to
+``results/equal.csv`` and ``equal_curves.csv``; a run that has its row is not run again, unless its hyperparameters have
+changed.
 """
 
 import argparse
@@ -29,6 +30,7 @@ from sb3_reinforce.zoo.sweep import Job, Run, Sweep, description, named
 #: What is not one of RL Zoo's algorithms with its own hyperparameters.
 VARIANTS = {
     "reinforce_textbook": Contestant("reinforce", "reinforce_textbook.yml"),
+    "reinforce_once": Contestant("reinforce", changes=(("n_epochs", 1),)),
     "reinforce_unwrapped": Contestant("reinforce", wrappers="none"),
     "a2c_wrapped": Contestant("a2c", wrappers="reinforce"),
     "ppo_wrapped": Contestant("ppo", wrappers="reinforce"),

@@ -32,8 +32,11 @@ FIRST_PAGE = ALGOS[:3]
 #: The same three with and without the wrappers that REINFORCE's settings have.
 WITH_AND_WITHOUT = ["reinforce_unwrapped", "a2c", "ppo", "reinforce", "a2c_wrapped", "ppo_wrapped"]
 TEXTBOOK = ["reinforce", "reinforce_textbook"]
+#: All that is tuned, then without the uses of a batch after the first, and then nothing.
+LESS_AND_LESS = ["reinforce", "reinforce_once", "reinforce_textbook"]
 report.LABELS |= {
     "reinforce_textbook": "REINFORCE, textbook",
+    "reinforce_once": "REINFORCE, `n_epochs=1`",
     "reinforce_unwrapped": "REINFORCE, no wrappers",
     "a2c_wrapped": "A2C, REINFORCE's wrappers",
     "ppo_wrapped": "PPO, REINFORCE's wrappers",
@@ -137,6 +140,8 @@ def main() -> None:
         "aggregate": report.aggregate_table(by_algo, "results/profiles.png"),
         "equal losses": losses(equal, quoted[:0]),
         "equal": report.results_table(equal, algos=FIRST_PAGE),
+        "equal wrappers": variants_table(equal, WITH_AND_WITHOUT),
+        "equal textbook": variants_table(equal, LESS_AND_LESS),
         "equal aggregate": report.aggregate_table(equal_by_algo, "results/equal_profiles.png"),
     }
     for name, each in (("profiles.png", by_algo), ("equal_profiles.png", equal_by_algo)):

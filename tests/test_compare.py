@@ -407,6 +407,16 @@ def test_hyperparameters_of_an_older_version_come_before_the_default() -> None:
         entry_for("CartPole-v1", {"Acrobot-v1": {}})
 
 
+def test_changed_hyperparameters() -> None:
+    """One of a file's, and the rest as they are."""
+    own, once = (settings(Contestant("reinforce", changes=changes), "CartPole-v1") for changes in ((), (("n_epochs", 1),)))
+    assert own.hyperparameters["n_epochs"] == 10
+    assert once.hyperparameters == {**own.hyperparameters, "n_epochs": 1}
+    assert once.overrides == {"n_epochs": 1}
+    assert once.flags == ["-params", "n_epochs:1"]
+    assert once.digest != own.digest
+
+
 def test_same_wrappers() -> None:
     """A2C with what REINFORCE has on MountainCar-v0, where an action is held for 16 steps, for as many steps as before."""
     own, same = (settings(Contestant("a2c", wrappers=wrappers), "MountainCar-v0") for wrappers in ("own", "reinforce"))

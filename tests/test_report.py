@@ -289,6 +289,8 @@ def test_the_pages_are_up_to_date_with_what_was_learned(preset):
     assert preset.own_table() in everything
     equal = preset.load(preset.EQUAL, preset.EQUAL_STEPS)
     assert preset.losses(equal, quoted[:0]) in everything
+    assert preset.variants_table(equal, preset.WITH_AND_WITHOUT) in everything
+    assert preset.variants_table(equal, preset.LESS_AND_LESS) in everything
     assert report.results_table(equal, algos=preset.FIRST_PAGE) in everything
     assert report.aggregate_table(preset.scores(equal, preset.FIRST_PAGE), "results/equal_profiles.png") in everything
     assert report.results_table(learned, quoted, preset.FIRST_PAGE) in first_page

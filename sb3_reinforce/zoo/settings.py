@@ -34,6 +34,7 @@ class Contestant(NamedTuple):
     algo: str  # RL Zoo's name
     conf_file: str | None = None  # a YAML file, or the name of one of ours; None: the algorithm's own
     wrappers: Wrappers = "own"  # as its hyperparameters say, as REINFORCE's say, or none
+    changes: tuple[tuple[str, Any], ...] = ()  # hyperparameters that are not as in the file
 
 
 class Settings(NamedTuple):
@@ -115,7 +116,7 @@ def settings(contestant: Contestant, env_id: str, n_steps: int = 0) -> Settings:
     loaded = entries(contestant.algo, contestant.conf_file)
     entry = entry_for(env_id, loaded)
     own = loaded[entry]
-    taken, held = _with_wrappers(own, contestant.wrappers, env_id)
+    taken, held = _with_wrappers({**own, **dict(contestant.changes)}, contestant.wrappers, env_id)
     # RL Zoo itself knows nothing of older versions.
     by_itself = own if entry in (env_id, "default", "atari") else {}
     overrides = {name: value for name, value in taken.items() if name not in by_itself or by_itself[name] != value}
