@@ -332,24 +332,35 @@ class EpisodicRolloutBuffer(RolloutBuffer):
 
 
 def truncated_at(
-    ended: list[int], cut: list[int], infos: list[dict[str, Any]], new_obs: Observations
+    ended: list[int],
+    cut: list[int],
+    infos: list[dict[str, Any]],
+    obs: Observations,
+    new_obs: Observations,
+    acted: np.ndarray,
 ) -> dict[int, Observations]:
     """The last observation s_H of each trajectory that a time limit or the horizon cut, by environment.
 
     :param ended: environments whose recorded episode the environment ended
     :param cut: environments whose recorded episode the horizon cut
     :param infos: what the vectorised environment said of this step
+    :param obs: the observations before it
     :param new_obs: the observations after it, those of new episodes where one ended
+    :param acted: environments that this was a step of, bool ``[n_envs]``; it only reset the others, which stood at s_H
     """
     observations: dict[int, Observations] = {}
     for index in ended:
-        last = infos[index].get("terminal_observation")
+        last = infos[index].get("terminal_observation") if acted[index] else _row(obs, index)
         if infos[index].get("TimeLimit.truncated", False) and last is not None:
             observations[index] = last
     for index in cut:
-        going_on = {key: obs[index] for key, obs in new_obs.items()} if isinstance(new_obs, dict) else new_obs[index]
-        observations[index] = going_on
+        observations[index] = _row(new_obs, index)
     return observations
+
+
+def _row(obs: Observations, index: int) -> Observations:
+    """One environment's observation."""
+    return {key: values[index] for key, values in obs.items()} if isinstance(obs, dict) else obs[index]
 
 
 def raise_if_not_finite(columns: dict[str, np.ndarray], first_row: int) -> None:

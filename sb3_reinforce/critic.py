@@ -22,6 +22,7 @@ def bootstrapped(rewards: np.ndarray, evaluator: Evaluator, gamma: float) -> np.
     return rewards
 
 
+@np.errstate(over="ignore")  # which is what is looked for
 def check_targets(targets: np.ndarray) -> None:
     """Refuse targets whose squared error is not a float32 number, before any parameter is updated.
 

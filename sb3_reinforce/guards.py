@@ -2,7 +2,6 @@
 
 import sys
 import warnings
-from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import numpy as np
@@ -10,10 +9,11 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_reinforce.arguments import require
 from sb3_reinforce.buffer import EpisodicRolloutBuffer
+from sb3_reinforce.vec_env import GymnasiumVecEnv
 
 
 def warn(message: str) -> None:
@@ -102,9 +102,11 @@ def check_still_in_episode(env: VecEnv, reset: object) -> None:
     :param reset: the reset that the rollout knows of
     :raises RuntimeError: naming who may have done it, and the remedy
     """
-    if getattr(env, "_seeds", None) is not reset:
+    seeds = last_reset(env)
+    seeded = isinstance(seeds, list) and None not in seeds  # for the next reset, which leaves none
+    if seeds is not reset and not seeded:
         raise RuntimeError(
-            "The training environment was reset or seeded during a rollout, as by a callback that evaluates on it: two "
+            "The training environment was reset during a rollout, as by a callback that evaluates on it: two "
             "episodes would be taken for one. Evaluate on another environment, or at the end of a rollout."
         )
 
@@ -126,17 +128,20 @@ def check_own_environment(callback: BaseCallback, env: VecEnv) -> None:
 
 def _environments(env: VecEnv) -> list[object]:
     """What is stepped in the end."""
-    base = env.unwrapped
-    return [base, *(each.unwrapped for each in base.envs)] if isinstance(base, DummyVecEnv) else [base]
+    base: Any = env.unwrapped
+    vector_env = [base.env.unwrapped] if isinstance(base, GymnasiumVecEnv) else []
+    single = [each.unwrapped for owner in (base, *vector_env) for each in getattr(owner, "envs", ())]
+    return [base, *vector_env, *single]
 
 
-def _callbacks(callback: BaseCallback) -> Iterator[BaseCallback]:
-    """A callback, those in it, and those in these."""
-    yield callback
-    for value in vars(callback).values():
-        for each in value if isinstance(value, list | tuple) else [value]:
-            if isinstance(each, BaseCallback) and each is not vars(callback).get("parent"):
-                yield from _callbacks(each)
+def _callbacks(callback: BaseCallback) -> list[BaseCallback]:
+    """A callback, those in it, and those in these, each once: they may know each other."""
+    found = [callback]
+    for known in found:
+        for value in vars(known).values():
+            each = value if isinstance(value, list | tuple) else [value]
+            found += [other for other in each if isinstance(other, BaseCallback) and other not in found]
+    return found
 
 
 def warn_of_long_batch(n_steps: int, total_timesteps: int, n_episodes: int) -> None:

@@ -83,6 +83,16 @@ class EpisodeQuota:
         self.deadline = int(self._started_at[self.recording > 0].min(initial=n_steps)) + self.max_length
         return outlasting.nonzero()[0].tolist()
 
+    @property
+    def n_fixed(self) -> int | None:
+        """Number of trajectories of the next batch where that is settled, since the one after it has begun."""
+        n_begun = self._n_begun()
+        return n_begun[0] if any(n_begun[1:]) else None
+
+    def _n_begun(self) -> list[int]:
+        """Number of trajectories that have started of each batch that goes ahead."""
+        return [size - owed for size, owed in zip(self.sizes[1:], self.owed[1:], strict=True)]
+
     def turn_to_next(self, n_episodes: int, max_length: int, n_steps: int) -> None:
         """Make the episodes that have gone ahead the first of the batch.
 
@@ -90,7 +100,7 @@ class EpisodeQuota:
         :param max_length: number of steps after which an episode is to be cut or complained about, at least 1
         :param n_steps: steps that were taken in the rollout that is over
         """
-        n_begun = [size - owed for size, owed in zip(self.sizes[1:], self.owed[1:], strict=True)] + [0]
+        n_begun = [*self._n_begun(), 0]
         self.sizes = [n if after else max(n_episodes, n) for n, after in zip(n_begun, [*n_begun[1:], 0], strict=True)]
         self.owed = [size - n for size, n in zip(self.sizes, n_begun, strict=True)]
         self.recording -= self.recording > 0

@@ -19,7 +19,7 @@ from sb3_reinforce.buffer import EpisodicRolloutBuffer, truncated_at
 from sb3_reinforce.evaluation import Evaluator
 from sb3_reinforce.progress import with_bounded_progress_bar
 from sb3_reinforce.quota import NEXT_BATCH, THIS_BATCH, EpisodeQuota
-from sb3_reinforce.vec_env import as_vec_env
+from sb3_reinforce.vec_env import as_vec_env, own_info
 
 SelfEpisodic = TypeVar("SelfEpisodic", bound="EpisodicOnPolicyAlgorithm")
 
@@ -64,6 +64,7 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
     _ahead: Ahead | None = None  # what the last rollout has left, if environments run on
     _first_env = 0  # where several episodes start at once, the environment whose is the first
     _left_at: object = None  # the reset of the environments that this model knows of
+    _interrupted = False  # whether the environments were left within a rollout
     _compared: int | None = None  # fingerprint of the policy when the actors were compared
     _agrees = False
     _warned_of_slow_actor = False
@@ -106,7 +107,7 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
             self._ahead = None
         if self._ahead is None:
             self.rollout_buffer.reset()
-        self._left_at = guards.last_reset(self.env)
+        self._left_at, self._interrupted = guards.last_reset(self.env), False
         guards.check_own_environment(callback, self.env)
         guards.check_observation(self._last_obs, self.observation_space, self.n_envs)
         self.rollout_buffer.check_next_observation(self._last_obs)  # type: ignore[arg-type]
@@ -122,7 +123,8 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
     def _stand_as_left(self, env: VecEnv) -> bool:
         """Whether the environments stand where the last rollout left them: at the first steps of episodes, or running on."""
         run_on = self._ahead is not None and self._ahead.env is env and self.carry_over
-        return (run_on or bool(np.all(self._last_episode_starts))) and guards.last_reset(env) is self._left_at
+        at_first_steps = bool(np.all(self._last_episode_starts)) and not self._interrupted
+        return (run_on or at_first_steps) and guards.last_reset(env) is self._left_at
 
     def _reset_environments(self, env: VecEnv) -> np.ndarray:
         """Begin new episodes everywhere; returns whether an environment is at the first step of one, bool ``[n_envs]``."""
@@ -214,8 +216,9 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
         # After the callback, which may change the policy or an argument, or use the environments.
         check_arguments(vars(self))
         quota, episode_starts, last_infos = self._begin(env, rollout_buffer)
+        self._last_episode_starts = episode_starts
         # Until this rollout is whole: whatever interrupts it leaves episodes unfinished, and the next one must reset.
-        self._last_episode_starts = np.zeros(env.num_envs, dtype=bool)
+        self._interrupted = True
         act = self._make_actor()
         bounded = environment_actions(self.policy)
         # Where the next step only resets an environment, it is none of any trajectory. Written to in place, so looked up once.
@@ -230,19 +233,21 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
                 self._reset_noise(env.num_envs)
 
             given = self._given(env)
+            # Copies, since a policy may write into what it sees, and an environment into what it has returned and is given.
             try:
+                obs = copied(self._last_obs)  # type: ignore[arg-type]
                 actions = act(self._last_obs, episode_starts, given)  # type: ignore[arg-type]
             except Exception:
                 guards.check_observation(self._last_obs, self.observation_space, env.num_envs)
                 rollout_buffer.check_next_observation(self._last_obs)  # type: ignore[arg-type]
                 raise
-            # Copies, since an environment may write into what it has returned and into what it is given.
-            obs, taken = copied(self._last_obs), actions.copy()  # type: ignore[arg-type]
+            taken = actions.copy()
             clipped_actions = bounded(actions)
             if resetting is not None:
                 acted = ~resetting
                 n_acted = int(np.count_nonzero(acted))
             new_obs, rewards, dones, infos = env.step(clipped_actions)
+            self._left_at = guards.last_reset(base)  # which may be a reset of its own, at the end of episodes
             n_taken += n_acted
             self.num_timesteps += n_acted
             if n_taken > patience:
@@ -278,7 +283,7 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
             if True in episode_starts.tolist() or n_steps >= quota.deadline:
                 ended = (quota.recording * episode_starts).nonzero()[0].tolist()
                 for i in ended:
-                    last_infos[quota.recording[i] - THIS_BATCH][quota.numbers[i]] = dict(infos[i])
+                    last_infos[quota.recording[i] - THIS_BATCH][quota.numbers[i]] = own_info(infos[i])
                 quota.start(episode_starts, n_steps)
                 cut = quota.cut(n_steps, False if resetting is None else resetting)
                 if cut and self.horizon is None:
@@ -287,10 +292,10 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
                         "needs whole episodes: pass `horizon=` or wrap the environment in `gymnasium.wrappers.TimeLimit`."
                     )
                 if self.bootstrap_truncated:
-                    rollout_buffer.add_last_observations(truncated_at(ended, cut, infos, new_obs), acted)  # type: ignore[arg-type]
+                    rollout_buffer.add_last_observations(truncated_at(ended, cut, infos, obs, new_obs, acted), acted)  # type: ignore[arg-type]
                 if quota.n_recording == 0 and quota.n_owed > 0:
                     # All were cut at the horizon: a VecEnv starts new episodes only by a reset of all environments.
-                    episode_starts = self._reset_environments(env)
+                    episode_starts[:] = self._reset_environments(env)
                     quota.start(episode_starts, n_steps)
 
         rollout_buffer.compute_returns_and_advantage()
@@ -298,9 +303,9 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
             raise RuntimeError(
                 f"The rollout is of {len(rollout_buffer.lengths)} trajectories, but {quota.n_episodes} were wanted."
             )
-        self._last_episode_starts = episode_starts  # not if an observation was not finite: begin anew then
+        self._interrupted = False  # not if an observation was not finite: begin anew then
         self._first_env = (self._first_env + quota.n_episodes) % env.num_envs
-        if self.carry_over:
+        if self.carry_over and len(quota.sizes) > 1:  # it may have been set since the rollout began
             ahead_log_probs = [self._log_probs(rollout_buffer.batch(NEXT_BATCH + i)) for i in range(_N_AHEAD)]
             self._ahead = Ahead(env, quota, n_steps, episode_starts, last_infos[1:], ahead_log_probs)
         # In order of start: in order of ending, the last ones would be the long ones.
@@ -321,6 +326,9 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
         n_episodes = distributed.share(self.n_episodes)
         n_ahead = _N_AHEAD if self.carry_over else 0
         stand, ahead, self._ahead = self._stand_as_left(env), self._ahead, None
+        # Where m was 1 and is more: a batch of one trajectory has nothing to compare it with.
+        if ahead is not None and ahead.quota.n_fixed == 1 < n_episodes:
+            stand = False
         if ahead is None or not stand:
             rollout_buffer.reset()
             episode_starts = np.ones(env.num_envs, dtype=bool) if stand else self._reset_environments(env)

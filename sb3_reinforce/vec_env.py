@@ -50,7 +50,7 @@ class FastDummyVecEnv(DummyVecEnv):
             if terminated or truncated:
                 dones[i] = True
                 info["terminal_observation"] = obs
-            infos.append(_own_info(info))
+            infos.append(own_info(info))
             if terminated or truncated:
                 obs, self.reset_infos[i] = env.reset()
             self._save_obs(i, obs)
@@ -104,6 +104,7 @@ class GymnasiumVecEnv(VecEnv):
         self.spec = spec if isinstance(spec, EnvSpec) else None
         self.resetting = np.zeros(self.num_envs, dtype=bool)
         self._mode = _autoreset_mode(env)
+        self._counts_anew = self._mode == _DISABLED and _has_statistics(env)
         self._final_infos: dict[int, dict[str, Any]] = {}  # of the environments that are resetting
         self._returns = np.zeros(self.num_envs)
         self._lengths = np.zeros(self.num_envs, dtype=np.int64)
@@ -172,10 +173,12 @@ class GymnasiumVecEnv(VecEnv):
             if self._mode == _SAME_STEP:
                 last_obs, info = infos[i].pop("final_obs"), infos[i].pop("final_info", {})
             else:
-                last_obs, info, infos[i] = _row(obs, i), infos[i], _own_info(infos[i])
+                last_obs, info, infos[i] = _row(obs, i), infos[i], own_info(infos[i])
                 infos[i].pop("episode", None)  # SB3 would count it now and again with `done`
             info["terminal_observation"] = last_obs
             info["TimeLimit.truncated"] = was_cut
+            if self._counts_anew:
+                info.pop("episode", None)
             info.setdefault("episode", {"r": round(episode_return, 6), "l": length, "t": seconds})
             final_infos[i] = info
         self._returns[ended] = 0
@@ -322,14 +325,27 @@ def is_vector_env(env: Any) -> bool:
     return not isinstance(env, VecEnv) and all(hasattr(env, f"single_{kind}_space") for kind in ("observation", "action"))
 
 
-def infos_of_each(vector_infos: Mapping[str, Any], n_envs: int) -> list[dict[str, Any]]:
+def _has_statistics(env: Any) -> bool:
+    """Whether gymnasium's statistics of episodes are around a vector environment. When some environments are reset, they
+    forget the episodes of all."""
+    from gymnasium.wrappers.vector import RecordEpisodeStatistics  # gymnasium below 1.0 has it elsewhere
+
+    while env is not env.unwrapped and not isinstance(env, RecordEpisodeStatistics):
+        env = env.env
+    return isinstance(env, RecordEpisodeStatistics)
+
+
+def infos_of_each(vector_infos: Mapping[str, Any] | list[dict[str, Any]], n_envs: int) -> list[dict[str, Any]]:
     """What a vector environment says of each of its environments.
 
     :param vector_infos: one value per environment under each key, and under ``_key`` whose values count, if not all do.
-        Dicts are of the same form. A value that is not one per environment is said of each
+        Dicts are of the same form. A value that is not one per environment is said of each. Or a list, of what is said of
+        each, as the wrapper ``DictInfoToList`` makes it
     :param n_envs: number of environments
     :return: new dicts, of values of their own
     """
+    if isinstance(vector_infos, list):
+        return [own_info(info) for info in vector_infos]
     infos: list[dict[str, Any]] = [{} for _ in range(n_envs)]
     for key, values in vector_infos.items():
         if key.startswith("_") and key[1:] in vector_infos:
@@ -350,7 +366,7 @@ def infos_of_each(vector_infos: Mapping[str, Any], n_envs: int) -> list[dict[str
     return infos
 
 
-def _own_info(info: dict[str, Any]) -> dict[str, Any]:
+def own_info(info: dict[str, Any]) -> dict[str, Any]:
     """A copy that shares nothing that can be written to."""
     own = info.copy()
     for key, value in own.items():

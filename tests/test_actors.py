@@ -99,6 +99,17 @@ def test_numpy_and_policy_agree(observation_space: spaces.Space[Any], action_spa
         assert_agree(make_policy(observation_space, action_space, net_arch=net_arch, optimizer_class=th.optim.SGD))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, bool, np.uint8])
+@pytest.mark.parametrize("space", [spaces.Discrete(2), spaces.MultiDiscrete([2, 2])], ids=str)
+def test_whole_numbers_may_come_in_any_dtype(space: spaces.Space[Any], dtype: type) -> None:
+    """As SB3 takes them, from wrappers that make floats of all observations."""
+    actor = mlp_actor(make_policy(space))
+    assert actor is not None
+    obs = drawn(space)
+    expected = actor.outputs(obs).copy()
+    np.testing.assert_array_equal(actor.outputs(obs.astype(dtype)), expected)
+
+
 @pytest.mark.parametrize("net_arch", [[8], {"pi": [8, 8], "vf": [4]}, {"vf": [4]}], ids=str)
 @pytest.mark.parametrize("activation_fn", ACTIVATIONS)
 def test_numpy_and_policy_agree_whatever_is_between(activation_fn: type[nn.Module], net_arch: Any) -> None:
@@ -637,6 +648,7 @@ WATCHED: dict[str, Callable[[ActorCriticPolicy, Callable[..., None]], Any]] = {
     "forward of value_net": lambda policy, see: replaced(policy.value_net, "forward", see),
     "forward of mlp_extractor": lambda policy, see: replaced(policy.mlp_extractor, "forward", see),
     "extract_features": lambda policy, see: replaced(policy, "extract_features", see),
+    "another features extractor": lambda policy, see: extracted(policy, see),
     "get_distribution": lambda policy, see: replaced(policy, "_get_action_dist_from_latent", see),
 }
 
@@ -650,6 +662,17 @@ def replaced(module: nn.Module, name: str, see: Callable[..., None]) -> None:
         return original(*args, **kwargs)
 
     setattr(module, name, method)
+
+
+def extracted(policy: ActorCriticPolicy, see: Callable[..., None]) -> None:
+    """Put another features extractor in the place of the policy's, under the name that SB3's documentation has for it."""
+
+    class Seen(FlattenExtractor):
+        def forward(self, observations: th.Tensor) -> th.Tensor:
+            see()
+            return super().forward(observations)
+
+    policy.features_extractor = Seen(policy.observation_space)
 
 
 @pytest.mark.filterwarnings("ignore:The policy does not just do what its layers say")

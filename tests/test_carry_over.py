@@ -222,6 +222,32 @@ def test_sampled_gradients_are_exact_at_the_second_of_two_policies(n_envs: int, 
             assert np.abs(z).max() < 4
 
 
+def test_one_trajectory_that_has_gone_ahead_is_not_compared_with_itself() -> None:
+    """Batches were of one trajectory, and now of more: what has begun would be a batch of one."""
+    model = carrying(scripted([2], [3], [4]), 1).learn(1)
+    assert model._ahead is not None
+    model.n_episodes, model.baseline = 4, "leave_one_out"
+    model.learn(1, reset_num_timesteps=False)
+    assert len(model.rollout_buffer.lengths) == 4
+
+
+def test_carry_over_may_be_switched_within_a_rollout() -> None:
+    """From the next rollout on."""
+
+    class Switch(BaseCallback):
+        def _on_step(self) -> bool:
+            self.model.carry_over = True
+            return True
+
+        def _on_rollout_end(self) -> None:
+            carried.append(self.model.rollout_buffer.n_carried)
+
+    carried: list[int] = []
+    REINFORCE("MlpPolicy", scripted([2], [7]), n_episodes=4).learn(60, Switch())
+    assert carried[:2] == [0, 0]
+    assert carried[2] > 0
+
+
 # --- what is carried ---------------------------------------------------------------------------------------------------
 
 

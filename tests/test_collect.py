@@ -12,12 +12,14 @@ import pytest
 import torch as th
 from envs import BanditEnv, CoinFlipEnv, FaultyEnv, ScriptedEnv, SpacesEnv, scripted, vectorized
 from gymnasium import spaces
+from stable_baselines3 import A2C
 from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.env_checker import check_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnvWrapper, VecFrameStack, VecMonitor, VecNormalize
 
 from sb3_reinforce import REINFORCE, EpisodicRolloutBuffer, rollouts
@@ -820,6 +822,40 @@ def test_idle_environments_are_warned_of_once(n_envs: int, n_episodes: int, n_wa
     assert all("`n_envs` is 5, but `n_episodes` only 4" in str(warning.message) for warning in caught)
 
 
+class Halves(FlattenExtractor):
+    """Features made in place, in the memory that observations are in."""
+
+    def forward(self, observations: th.Tensor) -> th.Tensor:
+        return super().forward(observations).mul_(0.5)
+
+
+def test_what_a_policy_writes_into_its_observations_is_not_stored() -> None:
+    model = make_model(scripted([3]), policy_kwargs={"features_extractor_class": Halves}, n_episodes=2)
+    assert [length for *_, length in learned(model).batches[0]] == [3, 3]
+
+
+class OneInfo(VecEnvWrapper):
+    """Gives the statistics of each episode in the same dict."""
+
+    episode: dict[str, float]
+
+    def reset(self) -> Any:
+        self.episode = {}
+        return self.venv.reset()
+
+    def step_wait(self) -> Any:
+        obs, rewards, dones, infos = self.venv.step_wait()
+        if dones[0]:
+            self.episode.update(infos[0]["episode"])
+            infos[0]["episode"] = self.episode
+        return obs, rewards, dones, infos
+
+
+def test_statistics_that_the_environment_writes_again_are_what_they_were() -> None:
+    model = make_model(OneInfo(vectorized(Monitor(ScriptedEnv([2, 5])))), n_episodes=2).learn(1)
+    assert [info["l"] for info in model.ep_info_buffer] == [2, 5]
+
+
 # --- callbacks that use the training environment ----------------------------------------------------------------------------
 
 
@@ -862,7 +898,7 @@ def test_the_training_environment_must_not_be_reset_in_a_rollout(lengths: list[l
     """Half of one episode and half of another would be a trajectory of neither; nothing is learned, and the model goes on."""
     model = make_model(VecMonitor(scripted(*lengths)), n_episodes=2)
     before = parameters(model)
-    with pytest.raises(RuntimeError, match=r"reset or seeded during a rollout.*Evaluate on another environment"):
+    with pytest.raises(RuntimeError, match=r"reset during a rollout.*Evaluate on another environment"):
         model.learn(1, Evaluates("step", how))
     np.testing.assert_array_equal(parameters(model), before)
     assert [length for _, _, length in learned(model).batches[0]] == [each[0] for each in lengths] * (2 // len(lengths))
@@ -882,6 +918,53 @@ def test_between_rollouts_the_training_environment_is_begun_anew(
         if event == "between":
             how(model, model.get_env())
     assert len(recorder.batches) > 3
+
+
+class ResetsItself(VecEnvWrapper):
+    """Begins anew with all environments when all have ended, as where they are given a new task together."""
+
+    def reset(self) -> Any:
+        return self.venv.reset()
+
+    def step_wait(self) -> Any:
+        obs, rewards, dones, infos = self.venv.step_wait()
+        return (self.venv.reset() if dones.all() else obs), rewards, dones, infos
+
+
+def test_an_environment_may_reset_itself() -> None:
+    """Within a step, which says so by ``dones``: no episode is broken off."""
+    recorder = learned(make_model(ResetsItself(scripted([3], [3])), n_episodes=4), n_rollouts=2)
+    # Each end is followed by two resets: DummyVecEnv's, and the one of all.
+    assert [sorted(batch) for batch in recorder.batches] == [
+        [(env, episode, 3) for env in range(2) for episode in episodes] for episodes in ((0, 2), (4, 6))
+    ]
+
+
+def test_a_callback_may_seed_the_environment() -> None:
+    """For its next reset; episodes go on."""
+    model = make_model(scripted([3]), n_episodes=2)
+    assert model.learn(1, Evaluates("step", lambda _, env: env.seed(3))).num_timesteps == 6
+    assert model.get_env().envs[0].unwrapped.episode == 2
+
+
+class Starts(BaseCallback):
+    """Writes down at each step where SB3 says that episodes start."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[list[bool]] = []
+
+    def _on_step(self) -> bool:
+        self.seen.append(self.model._last_episode_starts.astype(bool).tolist())
+        return True
+
+
+@pytest.mark.parametrize("algorithm", [REINFORCE, A2C])
+def test_a_callback_sees_where_episodes_start(algorithm: Any) -> None:
+    """As one does that forgets there what it has remembered of an episode."""
+    starts = Starts()
+    algorithm("MlpPolicy", scripted([3], [4])).learn(10, starts)
+    assert starts.seen[:5] == [[True, True], [False, False], [False, False], [True, False], [False, True]]
 
 
 # --- callbacks that change what is learned from --------------------------------------------------------------------------

@@ -6,11 +6,13 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
 from envs import ScriptedEnv, SpacesEnv, scripted, vectorized
 from gymnasium import spaces
+from gymnasium.vector import SyncVectorEnv
 from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.callbacks import (
     BaseCallback,
@@ -20,9 +22,12 @@ from stable_baselines3.common.callbacks import (
     StopTrainingOnNoModelImprovement,
 )
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnvWrapper, VecMonitor, VecNormalize
 
 from sb3_reinforce import REINFORCE
+from sb3_reinforce.critic import check_targets
+from sb3_reinforce.vec_env import GymnasiumVecEnv
 
 BOX = spaces.Box(-1, 1, (2,), np.float32)
 DICT = spaces.Dict(position=BOX, speed=BOX)
@@ -51,6 +56,37 @@ class Returns(VecEnvWrapper):
     def step_wait(self) -> Any:
         *returned, infos = self.venv.step_wait()
         return *self.change(*returned), infos
+
+
+class Knows(BaseCallback):
+    """A callback that knows another one."""
+
+    other: BaseCallback
+
+    def _on_step(self) -> bool:
+        return True
+
+
+def test_callbacks_may_know_each_other() -> None:
+    callbacks = Knows(), Knows()
+    callbacks[0].other, callbacks[1].other = callbacks[::-1]
+    assert make_model(scripted([3])).learn(1, list(callbacks)).num_timesteps == 6
+
+
+@pytest.mark.skipif(not hasattr(gym.vector, "AutoresetMode"), reason="gymnasium below 1.1")
+@pytest.mark.filterwarnings("ignore:Training and eval env are not of the same type")
+@pytest.mark.parametrize("inner", [False, True])
+def test_an_evaluation_on_the_training_vector_environment_is_refused(inner: bool) -> None:
+    """However it is wrapped, and on one of the environments that it consists of."""
+    env = SyncVectorEnv([lambda: Monitor(ScriptedEnv([3]))] * 2)
+    callback = EvalCallback(env.envs[0] if inner else GymnasiumVecEnv(env))
+    with pytest.raises(ValueError, match="`eval_env` of EvalCallback must not be the training environment"):
+        make_model(GymnasiumVecEnv(env)).learn(1, callback)
+
+
+def test_returns_too_large_for_the_value_network_are_refused_whatever_numpy_raises() -> None:
+    with np.errstate(all="raise"), pytest.raises(ValueError, match="too large for a value network"):
+        check_targets(np.array([1e21]))
 
 
 FIRST = np.ones((2, 3), np.float32)

@@ -9,6 +9,7 @@ import pytest
 import torch as th
 from envs import SpacesEnv, vectorized
 from gymnasium import spaces
+from gymnasium.vector import SyncVectorEnv
 from oracle import (
     MASKED,
     UNBIASED_FROM_ANOTHER,
@@ -188,6 +189,41 @@ def test_many_actions_of_which_few_are_offered():
     model = MaskableREINFORCE("MlpPolicy", Many(spaces.Box(-1, 1, (2,), np.float32), spaces.Discrete(1400)), seed=0)
     model.learn(100)
     assert np.isfinite(model.logger.name_to_value["train/grad_norm"])
+
+
+class Over(Strict):
+    """Nothing is offered when the game is over."""
+
+    def step(self, action: Any) -> Any:
+        obs, reward, terminated, truncated, info = super().step(action)
+        if terminated:
+            self.mask = np.zeros_like(self.mask)
+        return obs, reward, terminated, truncated, info
+
+
+@pytest.mark.skipif(not hasattr(gym.vector, "AutoresetMode"), reason="gymnasium below 1.1")
+@pytest.mark.parametrize("mode", ["NextStep", "SameStep", "Disabled"])
+def test_a_game_that_is_over_need_not_offer_anything(mode: str) -> None:
+    games = [Over(SpacesEnv(spaces.Box(-1, 1, (3,), np.float32), spaces.Discrete(4), length=3 + i)) for i in range(2)]
+    env = SyncVectorEnv([lambda game=game: game for game in games], autoreset_mode=mode)
+    model = MaskableREINFORCE("MlpPolicy", env, n_episodes=4, policy_kwargs=SMALL).learn(1)
+    (part,) = model.rollout_buffer.get()
+    assert part.given["action_masks"].any(dim=1).all()
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_masks_may_be_taken_up_or_dropped_with_episodes_carried_over(first: bool) -> None:
+    """Steps that were taken with masks are not evaluated without, nor the other way round."""
+    box, mask = spaces.Box(-1, 1, (3,), np.float32), np.array([True, False, True, False, True])
+    games = (SpacesEnv(box, spaces.Discrete(5), length=5 + i) for i in range(3))
+    env = vectorized(*(ActionMasker(game, lambda _: mask) for game in games))
+    model = MaskableREINFORCE("MlpPolicy", env, n_episodes=4, carry_over=True, policy_kwargs=SMALL, learning_rate=0.0, seed=0)
+    for use_masking in (first, not first):
+        model.learn(60, use_masking=use_masking, reset_num_timesteps=False)
+        assert model._ahead is not None
+        batch = model.rollout_buffer.batch()
+        assert set(batch.given) == ({"action_masks"} if use_masking else set())
+        assert model._evaluator(batch).all_log_probs().min() > -10
 
 
 @pytest.mark.parametrize(

@@ -199,6 +199,12 @@ def test_the_value_of_a_cut_trajectorys_last_observation_remembers_all_of_it(lst
 VALUE: dict[str, Any] = {"baseline": "value", "return_type": "reward_to_go", "bootstrap_truncated": True}
 
 
+def test_long_batches_are_evaluated_in_parts() -> None:
+    """Where no ``batch_size`` is given, what fits is measured."""
+    model = make_model(scripted([2500]), n_episodes=2).learn(1)
+    assert model._evaluator(model.rollout_buffer.batch()).batch_size > 1000
+
+
 def make_sharp_model(**kwargs: Any) -> RecurrentREINFORCE:
     """A policy that remembers much and takes the action that it prefers, where observations are random and lengths differ."""
     env = vectorized(*(SpacesEnv(BOX, spaces.Discrete(2), length=length, seed=length) for length in (4, 2, 7)))

@@ -16,6 +16,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecFrameStack, VecMonitor, VecNormalize
 
+from sb3_reinforce import REINFORCE
 from sb3_reinforce.vec_env import FastDummyVecEnv, GymnasiumVecEnv, as_vec_env, infos_of_each
 
 #: Each environment's lengths of episodes, in turn.
@@ -125,6 +126,27 @@ def sync(mode: str, *envs: gym.Env[Any, Any], **kwargs: Any) -> GymnasiumVecEnv:
 
 def sync_scripted(mode: str, *lengths: list[int], **kwargs: Any) -> GymnasiumVecEnv:
     return sync(mode, *(ScriptedEnv(each, i, **kwargs) for i, each in enumerate(lengths)))
+
+
+@has_modes
+@pytest.mark.parametrize("mode", MODES)
+def test_last_observations_are_stacked_once(mode: str) -> None:
+    """Where the next step only resets, wrappers see s_H a second time."""
+    env = VecFrameStack(sync_scripted(mode, [3], truncated=True), 2)
+    options = {"return_type": "reward_to_go", "baseline": "value", "bootstrap_truncated": True}
+    model = REINFORCE("MlpPolicy", env, n_episodes=1, **options).learn(1)
+    assert {step: obs.tolist() for step, obs in model.rollout_buffer.last_observations.items()} == {2: [0, 0, 2, 0, 0, 3]}
+
+
+@has_modes
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("wrapper", ["RecordEpisodeStatistics", "DictInfoToList"])
+def test_episodes_are_counted_right_within_wrappers_of_their_infos(mode: str, wrapper: str) -> None:
+    """Gymnasium's statistics forget all episodes when some environments are reset."""
+    inner = SyncVectorEnv([lambda n=n: ScriptedEnv([n]) for n in (2, 3)], autoreset_mode=mode)
+    env = GymnasiumVecEnv(getattr(gym.wrappers.vector, wrapper)(inner))
+    model = REINFORCE("MlpPolicy", env, n_episodes=4).learn(1)
+    assert [info["l"] for info in model.ep_info_buffer] == [2, 3, 2, 3]
 
 
 def action_of(obs: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor, MlpExtractor
 from torch import nn
 
-from sb3_reinforce.actors.policy import has_hooks, overrides
+from sb3_reinforce.actors.policy import has_hooks, has_other_extractor, overrides
 from sb3_reinforce.batch import NOTHING, Given, Observations
 
 SomeModule = TypeVar("SomeModule", bound=nn.Module)
@@ -84,7 +84,7 @@ def is_transparent(policy: ActorCriticPolicy, *more: str) -> bool:
     """
     leads_to_actions = ("forward", "get_distribution", "_get_action_dist_from_latent", "extract_features", *more)
     in_reach = all(p.dtype == th.float32 and not p.is_meta for p in policy.parameters())
-    return in_reach and not overrides(policy, *leads_to_actions) and not has_hooks(policy)
+    return in_reach and not overrides(policy, *leads_to_actions) and not (has_hooks(policy) or has_other_extractor(policy))
 
 
 def on_cpu(module: SomeModule) -> SomeModule:
@@ -133,9 +133,9 @@ def _space_encoder(space: spaces.Space[Any], normalize_images: bool) -> Encoder 
 
 
 def _one_hot(columns: np.ndarray, n_columns: int) -> np.ndarray:
-    """Ones in the columns named, int ``[n_envs, k]``, of each row; zeros elsewhere."""
+    """Ones in the columns named, ``[n_envs, k]`` of whole numbers in any dtype, of each row; zeros elsewhere."""
     features = np.zeros((len(columns), n_columns), dtype=np.float32)
-    features[np.arange(len(columns))[:, None], columns] = 1
+    features[np.arange(len(columns))[:, None], columns.astype(np.int64, copy=False)] = 1
     return features
 
 

@@ -77,8 +77,8 @@ def overrides(policy: ActorCriticPolicy, *names: str) -> bool:
 
 
 def is_watched(policy: ActorCriticPolicy) -> bool:
-    """Whether anything sees or changes a call within the policy: a hook, or a ``forward`` that was set on a module."""
-    return has_hooks(policy) or has_replaced_modules(policy)
+    """Whether anything sees or changes a call within the policy: a hook, or a module or ``forward`` that was replaced."""
+    return has_hooks(policy) or has_replaced_modules(policy) or has_other_extractor(policy)
 
 
 def has_hooks(policy: ActorCriticPolicy) -> bool:
@@ -94,3 +94,10 @@ def has_replaced_modules(policy: ActorCriticPolicy) -> bool:
     """Whether a module of the policy has a ``forward`` that is not its class's."""
     original = getattr(policy, "_orig_mod", policy)
     return any("forward" in vars(each) for each in original.modules())
+
+
+def has_other_extractor(policy: ActorCriticPolicy) -> bool:
+    """Whether ``policy.features_extractor`` was replaced: where it is shared, ``forward`` of SB3 asks the one under this name,
+    ``get_distribution`` the one under another."""
+    shared = policy.share_features_extractor
+    return shared and policy.features_extractor is not policy.pi_features_extractor

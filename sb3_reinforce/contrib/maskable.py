@@ -86,7 +86,12 @@ class MaskableREINFORCE(REINFORCE):
     def _given(self, env: VecEnv) -> Given:
         if not self._use_masking:
             return NOTHING
-        return {"action_masks": self._mask_rule.checked(env.env_method(EXPECTED_METHOD_NAME))}
+        masks = env.env_method(EXPECTED_METHOD_NAME)
+        resetting = getattr(env, "resetting", None)
+        if resetting is not None:  # an action that only resets its environment is none of the game, which is over
+            everything = np.ones(self._mask_rule.size, dtype=bool)
+            masks = [everything if over else mask for mask, over in zip(masks, resetting, strict=True)]
+        return {"action_masks": self._mask_rule.checked(masks)}
 
     def collect_rollouts(
         self, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int
@@ -112,6 +117,8 @@ class MaskableREINFORCE(REINFORCE):
 
         :param use_masking: Whether the policy is given the masks; False: all actions are offered
         """
+        if use_masking != self._use_masking:
+            self._ahead = None  # steps that were taken otherwise would be evaluated with the wrong masks
         self._use_masking = use_masking
         return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
 

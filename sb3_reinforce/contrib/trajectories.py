@@ -26,9 +26,9 @@ class RecurrentEvaluator(Evaluator):
     policy: RecurrentActorCriticPolicy
 
     def __init__(self, policy: RecurrentActorCriticPolicy, batch: Batch, batch_size: int | None):
-        super().__init__(policy, batch, batch_size)
         self._is_first = np.zeros(batch.lengths.sum(), dtype=bool)
         self._is_first[np.cumsum(batch.lengths) - batch.lengths] = True
+        super().__init__(policy, batch, batch_size)  # which may evaluate the first step
 
     def parts(self, within: slice | None = None) -> Iterator[EpisodicRolloutBufferSamples]:
         """The batch, or the trajectory ``within`` it, in parts of whole trajectories, which may not be in order."""
