@@ -253,7 +253,7 @@ def test_a_finished_run_that_could_not_be_recorded_is_not_lost(
 def test_a_full_disk_is_said_before_the_next_run(monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(".")
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=sweep.ROOM - 1))
-    with pytest.raises(SystemExit, match="less than 100 MB are left on the disk of logs"):
+    with pytest.raises(SystemExit, match=r"less than 100 MB are left on the disk of logs.*with room"):
         run(*OWN_FLAGS, "--algos", "reinforce")
     assert started() == []
 
@@ -293,6 +293,101 @@ def test_report_only(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         run("--report-only", "-f", "nowhere")
     assert "--report-only: there is no results.csv in nowhere, which -f names" in capsys.readouterr().err
+
+
+HALVES = {
+    "results.csv": ("algo,env,seed,steps,return_mean\nreinforce,Own-v0", "results.csv is not whole: line 2"),
+    "curves.csv": (None, "curves.csv"),
+    "settings.json": ('{"reinforce on Own', "settings.json is not whole"),
+}
+
+
+@pytest.mark.usefixtures("_quick")
+@pytest.mark.parametrize("name", HALVES)
+def test_files_that_are_not_whole_are_named(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """As after a crash, or when they were edited; and nothing is run on top of them."""
+    content, message = HALVES[name]
+    run(*OWN_FLAGS, "--algos", "reinforce")
+    started()
+    file = Path("logs/compare", name)
+    if content is None:
+        file.unlink()
+    else:
+        file.write_text(content)
+    with pytest.raises(SystemExit, match=f"there is no report: .*{message}"):
+        run("--report-only")
+    if content is not None:
+        with pytest.raises(SystemExit):
+            run(*OWN_FLAGS, "--algos", "reinforce")
+        assert message in capsys.readouterr().err
+    assert started() == []
+
+
+@pytest.mark.usefixtures("_quick")
+@pytest.mark.parametrize("content", ["", "a,b\n", "algo,env,seed,steps,return_mean\n"])
+def test_tables_without_a_row_are_no_comparison(content: str) -> None:
+    Path("empty").mkdir()
+    for name in ("results.csv", "curves.csv"):
+        Path("empty", name).write_text(content)
+    with pytest.raises(SystemExit, match=r"there is no report: .*results.csv has no rows of a comparison"):
+        run("--report-only", "-f", "empty")
+
+
+@pytest.mark.usefixtures("_quick")
+def test_a_result_that_is_not_whole_is_made_again() -> None:
+    """It was written when the disk was full, say."""
+    run(*OWN_FLAGS, "--algos", "reinforce")
+    (result,) = Path("logs/compare/runs").rglob("result.json")
+    result.write_text("")
+    Path("logs/compare/results.csv").unlink()
+    started()
+    run(*OWN_FLAGS, "--algos", "reinforce")
+    assert len(started()) == len(rows()) == 1
+
+
+@pytest.mark.usefixtures("_quick")
+def test_the_first_algorithm_of_the_command_is_compared_with() -> None:
+    """Also in a folder that was made with another first."""
+    run(*OWN_FLAGS, "--algos", "reinforce", "a2c")
+    assert Path("logs/compare/report.md").read_text().startswith("# REINFORCE, A2C on Own-v0")
+    run(*OWN_FLAGS, "--algos", "a2c", "reinforce")
+    assert Path("logs/compare/report.md").read_text().startswith("# A2C, REINFORCE on Own-v0")
+
+
+@pytest.mark.usefixtures("_quick")
+def test_seeds_may_begin_elsewhere() -> None:
+    run(*OWN_FLAGS[:-4], "--algos", "reinforce", "--first-seed", 100, "--seeds", 2, "--jobs", 1)
+    assert [row["seed"] for row in rows()] == [100, 101]
+
+
+@pytest.mark.usefixtures("_quick")
+def test_an_interruption_before_the_first_run_is_none_of_python(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(compare, "try_out", interrupted)
+    with pytest.raises(SystemExit) as end:
+        run(*OWN_FLAGS, "--algos", "reinforce")
+    assert end.value.code == 130
+    assert "Interrupted." in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("_quick")
+def test_what_is_written_does_not_depend_on_the_locale(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report has signs that not every encoding knows."""
+    encodings = []
+    write_text = Path.write_text
+
+    def write(self: Path, text: str, encoding: str | None = None) -> int:
+        if "logs" in self.parts:
+            encodings.append(encoding)
+        return write_text(self, text, encoding)
+
+    monkeypatch.setattr(Path, "write_text", write)
+    run(*OWN_FLAGS, "--algos", "reinforce")
+    assert set(encodings) == {"utf-8"}
 
 
 @pytest.mark.parametrize(
@@ -429,6 +524,17 @@ def test_same_wrappers() -> None:
     assert same.flags == ["-params", *(f"{name}:{value!r}" for name, value in same.overrides.items())]
     assert settings(Contestant("a2c", wrappers="reinforce"), "MountainCar-v0", 1601).flags[:2] == ["-n", "101"]
     assert settings(Contestant("a2c", wrappers="reinforce"), "CartPole-v1") == settings(Contestant("a2c"), "CartPole-v1")
+
+
+def test_same_wrappers_are_those_that_reinforce_has_here(tmp_path: Path) -> None:
+    """Where it was given another file of hyperparameters, they are that file's."""
+    file = tmp_path / "mine.yml"
+    entry = {**entries("reinforce")["CartPole-v1"], "env_wrapper": [{"rl_zoo3.wrappers.FrameSkip": {"skip": 3}}]}
+    file.write_text(json.dumps({"CartPole-v1": entry}))
+    for algo, conf_file in (("reinforce", str(file)), ("a2c", None)):
+        same = settings(Contestant(algo, conf_file, "reinforce", str(file)), "CartPole-v1")
+        assert same.held == 3
+        assert same.hyperparameters["env_wrapper"] == entry["env_wrapper"]
 
 
 def test_no_wrappers() -> None:

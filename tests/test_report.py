@@ -170,6 +170,7 @@ def test_mean_curve_is_of_where_all_runs_have_points():
 
 def test_cautions_of_a_fair_comparison_are_none():
     fair = rows(reinforce=[1] * 5, a2c=[2] * 5)
+    fair["seed"] += 100
     assert report.cautions(fair, {}) == []
 
 
@@ -183,13 +184,48 @@ def test_cautions_name_what_is_not_equal():
     wrapper = {"env_wrapper": [{"rl_zoo3.wrappers.FrameSkip": {"skip": 2}}]}
     assert report.cautions(unfair, {"reinforce on CartPole-v1": wrapper}) == [
         "CartPole-v1: of 3 runs, A2C has 2: the others have failed, or were not run.",
-        "CartPole-v1: numbers of steps differ (REINFORCE 10k, A2C 50k). `-n` makes them equal.",
+        "CartPole-v1: numbers of steps differ (REINFORCE 10k, A2C 50k). `-n` makes them alike.",
         "CartPole-v1: environment wrappers differ (REINFORCE: FrameSkip({skip: 2}), A2C: none). "
         "`--same-wrappers` or `--no-wrappers` make them equal.",
         "CartPole-v1: A2C has no hyperparameters for it, and takes those of `default`.",
+        "CartPole-v1: REINFORCE's hyperparameters were chosen on some of the seeds below 100. `--first-seed 100` takes "
+        "others.",
         "Of 3 seeds, intervals say little: 5 or more are better.",
         "Rows are of 2 machines, so that seconds do not compare.",
     ]
+
+
+def test_what_failed_altogether_is_named():
+    """An algorithm or an environment without one finished run is part of what was asked for."""
+    finished = rows("Own-v0", threshold=np.nan, a2c=[1, 2])
+    settings = {f"{algo} on {env}": {} for env in ("Own-v0", "Bad-v0") for algo in ("reinforce", "a2c")}
+    assert report.cautions(finished, settings)[:2] == [
+        "Own-v0: of 2 runs, REINFORCE has 0: the others have failed, or were not run.",
+        "Bad-v0: no run was finished.",
+    ]
+
+
+def test_what_was_not_asked_for_is_not_missed():
+    """Of other environments, more seeds were run, and other algorithms."""
+    several = pd.concat([rows("Own-v0", a2c=[1] * 5, reinforce=[1] * 5), rows("Other-v0", a2c=[1] * 2)]).assign(
+        entry="default"
+    )
+    settings = {key: {} for key in ("reinforce on Own-v0", "a2c on Own-v0", "a2c on Other-v0")}
+    assert not [line for line in report.cautions(several, settings) if "have failed" in line]
+
+
+def test_wrappers_that_all_have_are_named():
+    arguments = {"env_wrapper": [{"rl_zoo3.wrappers.FrameSkip": {"skip": 2}}]}
+    settings = {f"{algo} on CartPole-v1": arguments for algo in ("reinforce", "a2c")}
+    found = report.cautions(rows(reinforce=[1] * 5, a2c=[2] * 5), settings)
+    assert "CartPole-v1: environment wrappers are the same for all: FrameSkip({skip: 2})." in found
+
+
+def test_few_given_steps_may_differ():
+    """Batches are completed, and episodes that are not finished are not counted."""
+    given = pd.concat([rows(reinforce=[1]).assign(steps=3200), rows(a2c=[1]).assign(steps=1600)]).assign(budget=3000)
+    differ = "CartPole-v1: numbers of steps differ (REINFORCE 3,200, A2C 1,600). A greater `-n` makes them more alike."
+    assert differ in report.cautions(given, {})
 
 
 @pytest.mark.parametrize("algos", [("reinforce",), ("reinforce", "sac", "mine")])

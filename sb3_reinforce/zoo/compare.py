@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import difflib
+import errno
 import importlib
 import io
 import json
@@ -51,7 +52,8 @@ def main(arguments: list[str]) -> None:
     _check_names(args, parser)
     conf_files = _conf_files(args, parser)
     wrappers: Wrappers = "reinforce" if args.same_wrappers else "none" if args.no_wrappers else "own"
-    contestants = {algo: Contestant(algo, conf_files.get(algo), wrappers) for algo in dict.fromkeys(args.algos)}
+    ours = conf_files.get("reinforce")
+    contestants = {algo: Contestant(algo, conf_files.get(algo), wrappers, ours) for algo in dict.fromkeys(args.algos)}
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -60,7 +62,11 @@ def main(arguments: list[str]) -> None:
         jobs = _plan(args, contestants, folder, parser)
         _work(jobs, args.jobs, folder)
     except OSError as error:
-        sys.exit(f"sb3-reinforce compare: {error}. What was finished is in {folder}; with room, the same command goes on.")
+        remedy = "with room, the same command goes on" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "it stays there"
+        sys.exit(f"sb3-reinforce compare: {error}. What was finished is in {folder}; {remedy}.")
+    except KeyboardInterrupt:
+        print("\nInterrupted. The same command goes on.", file=sys.stderr)
+        sys.exit(130)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -75,7 +81,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--algos", nargs="+", metavar="ALGO", help="RL Zoo's names: reinforce a2c ppo ...; the first is compared with"
     )
-    parser.add_argument("--seeds", type=_at_least_1, default=5, metavar="N", help="seeds 0 to N-1 (default: 5)")
+    parser.add_argument("--seeds", type=_at_least_1, default=5, metavar="N", help="number of seeds (default: 5)")
+    parser.add_argument(
+        "--first-seed", type=_at_least_0, default=0, metavar="SEED",
+        help="the first of them; REINFORCE's hyperparameters were chosen on some below 100 (default: 0)",
+    )  # fmt: skip
     parser.add_argument(
         "-n", "--n-timesteps", type=_at_least_1, default=0, metavar="STEPS",
         help="steps of the environment in each run; an action that a wrapper holds for k steps counts k "
@@ -83,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("--gym-packages", nargs="+", default=[], metavar="MODULE", help="modules that register environments")
     parser.add_argument(
-        "--jobs", type=_at_least_1, default=os.cpu_count() or 1, metavar="N", help="runs at a time (default: one a processor)"
+        "--jobs", type=_at_least_1, default=_processors(), metavar="N", help="runs at a time (default: one a processor)"
     )
     parser.add_argument("-f", "--log-folder", default="logs/compare", metavar="FOLDER", help="default: logs/compare")
     parser.add_argument(
@@ -101,13 +111,26 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _processors() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _at_least_1(text: str) -> int:
+    return _whole_number(text, 1)
+
+
+def _at_least_0(text: str) -> int:
+    return _whole_number(text, 0)
+
+
+def _whole_number(text: str, least: int) -> int:
     try:
-        number = int(float(text)) if float(text).is_integer() else 0
+        number = int(float(text)) if float(text).is_integer() else -1
     except (ValueError, OverflowError):
-        number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"has to be a whole number from 1, not {text}")
+        number = -1
+    if number < least:
+        raise argparse.ArgumentTypeError(f"has to be a whole number from {least}, not {text}")
     return number
 
 
@@ -164,7 +187,10 @@ def _plan(
     from sb3_reinforce.zoo.settings import digest, resolved, settings, threshold
     from sb3_reinforce.zoo.sweep import Job, Run, description
 
-    rows = records.read(folder / RESULTS)
+    try:
+        rows, recorded = records.read(folder / RESULTS), records.read_json(folder / SETTINGS)
+    except ValueError as error:
+        parser.error(f"{error}: mend it, or take another folder with -f")
     if rows and not {*Run._fields, "random_return", "resolved"} <= rows[0].keys():
         parser.error(f"{folder / RESULTS} is not of a comparison: take another folder with -f")
     another = f"{folder} holds another comparison, take another folder with -f"
@@ -173,7 +199,6 @@ def _plan(
         parser.error(f"{another}: it was run with -n {budgets.pop()} (now {args.n_timesteps}; 0: as the hyperparameters say)")
     before = {(row["algo"], row["env"]): row["resolved"] for row in rows}
     random_returns = {row["env"]: row["random_return"] for row in rows}
-    recorded = _read_json(folder / SETTINGS)
     env_ids = list(dict.fromkeys(args.env))
     taken, columns, problems = {}, {}, []
     print("Trying each algorithm on each environment ...", flush=True)
@@ -204,8 +229,11 @@ def _plan(
             columns[pair] = description(taken[pair], full, threshold(env_id), random_returns[env_id])
     if problems:
         parser.error("\n".join(["nothing was run, since", *problems]))
-    records.replace(folder / SETTINGS, json.dumps(recorded, indent=1) + "\n")
+    asked = [f"{label} on {env_id}" for label, env_id in columns]  # in the order of this command, those of earlier ones after
+    ordered = {key: recorded[key] for key in dict.fromkeys([*asked, *recorded])}
+    records.replace(folder / SETTINGS, json.dumps(ordered, indent=1) + "\n")
     more = ["--gym-packages", *args.gym_packages] if args.gym_packages else []
+    seeds = range(args.first_seed, args.first_seed + args.seeds)
     return [
         Job(
             run=Run(label, env_id, seed, args.n_timesteps, taken[label, env_id].digest),
@@ -215,12 +243,8 @@ def _plan(
             threshold=threshold(env_id),
             flags=more,
         )
-        for env_id, seed, label in product(env_ids, range(args.seeds), contestants)
+        for env_id, seed, label in product(env_ids, seeds, contestants)
     ]
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    return dict(json.loads(path.read_text())) if path.is_file() else {}
 
 
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> str:
@@ -303,5 +327,8 @@ def _work(jobs: list[Job], at_a_time: int, folder: Path) -> None:
 def _report(folder: Path) -> None:
     from sb3_reinforce.zoo import report
 
-    report.write(folder)
+    try:
+        report.write(folder)
+    except (OSError, ValueError) as error:
+        sys.exit(f"sb3-reinforce compare: there is no report: {_text(error)}")
     print(f"Report: {folder / 'report.md'}")

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import io
+import json
 import os
 import platform
 import subprocess
@@ -21,11 +22,29 @@ Row = dict[str, Any]
 
 
 def read(path: Path) -> list[Row]:
-    """All rows, numbers as numbers; none if there is no file."""
+    """All rows, numbers as numbers; none if there is no file.
+
+    :raises ValueError: if a row has more or fewer cells than there are columns
+    """
     if not path.exists():
         return []
-    with path.open(newline="") as file:
-        return [{name: text if name in TEXTS else _parsed(text) for name, text in row.items()} for row in csv.DictReader(file)]
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    for line, row in enumerate(rows, start=2):
+        if None in row or None in row.values():
+            raise ValueError(f"{path} is not whole: line {line} has more or fewer cells than there are columns")
+    return [{name: text if name in TEXTS else _parsed(text) for name, text in row.items()} for row in rows]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What a file holds; nothing if there is no file.
+
+    :raises ValueError: if it is no whole JSON object
+    """
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} is not whole: {error}") from error
 
 
 def _parsed(text: str) -> Any:
@@ -43,7 +62,7 @@ def append(path: Path, *rows: Mapping[str, Any]) -> None:
 
     :raises ValueError: if a row has other columns than the file
     """
-    old = path.read_text() if path.exists() else ""
+    old = path.read_text(encoding="utf-8") if path.exists() else ""
     columns = next(csv.reader(io.StringIO(old)), None) or list(rows[0])
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
@@ -63,7 +82,7 @@ def replace(path: Path, text: str) -> None:
     """
     beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        beside.write_text(text)
+        beside.write_text(text, encoding="utf-8")
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)

@@ -7,7 +7,6 @@ run's learning curve: ``algo``, ``env``, ``seed``, ``steps``, ``seconds``, ``ret
 the order of ``rows``, and the first algorithm is what the others are compared with.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,6 +36,8 @@ FEWEST_ENVS = 3
 FEWEST_SEEDS = 3
 #: With fewer seeds than this, the bootstrap has hardly anything to draw from.
 ENOUGH_SEEDS = 5
+#: None of REINFORCE's hyperparameters that ship was chosen on this seed or a greater one.
+FRESH_SEED = 100
 #: Where an environment names no threshold: this share of the way from random actions to the best algorithm.
 TARGET = 0.75
 
@@ -237,34 +238,55 @@ def cautions(rows: pd.DataFrame, settings: Mapping[str, Mapping[str, Any]]) -> l
     :param settings: all arguments of each ``algorithm on environment``, as ``settings.json`` has them
     """
     found = []
-    algos, env_ids = in_order(rows["algo"]), in_order(rows["env"])
+    algos, env_ids = _asked(settings, rows)
     counts = rows.groupby(["algo", "env"]).size()
-    most = int(counts.max())
     for env_id in env_ids:
         here = rows[rows["env"] == env_id]
-        have = {algo: counts.get((algo, env_id), 0) for algo in algos}
+        have = {algo: int(counts.get((algo, env_id), 0)) for algo in algos}
+        have = {algo: count for algo, count in have.items() if count or not settings or f"{algo} on {env_id}" in settings}
+        most = max(have.values())
+        if most == 0:
+            found.append(f"{env_id}: no run was finished.")
+            continue
         missing = [f"{label(algo)} has {count}" for algo, count in have.items() if count < most]
         if missing:
             found.append(f"{env_id}: of {most} runs, {', '.join(missing)}: the others have failed, or were not run.")
         steps = here.groupby("algo")["steps"].median()
-        if (here["budget"] == 0).any() and steps.max() > 1.1 * steps.min():
+        if steps.max() > 1.1 * steps.min():
             taken = ", ".join(f"{label(algo)} {steps_of(steps[algo])}" for algo in algos if algo in steps)
-            found.append(f"{env_id}: numbers of steps differ ({taken}). `-n` makes them equal.")
+            remedy = "A greater `-n` makes them more alike" if here["budget"].all() else "`-n` makes them alike"
+            found.append(f"{env_id}: numbers of steps differ ({taken}). {remedy}.")
         wrappers = {algo: _wrappers(settings.get(f"{algo} on {env_id}", {})) for algo in algos if algo in steps}
+        own = ", ".join(f"{label(algo)}: {names or 'none'}" for algo, names in wrappers.items())
         if len(set(wrappers.values())) > 1:
-            own = ", ".join(f"{label(algo)}: {names or 'none'}" for algo, names in wrappers.items())
             found.append(
                 f"{env_id}: environment wrappers differ ({own}). `--same-wrappers` or `--no-wrappers` make them equal."
             )
+        elif any(wrappers.values()):
+            found.append(f"{env_id}: environment wrappers are the same for all: {next(iter(wrappers.values()))}.")
         others = here[(here["entry"] != env_id) & (here["entry"] != "atari")].drop_duplicates("algo")
         for algo, entry in zip(others["algo"], others["entry"], strict=True):
             found.append(f"{env_id}: {label(algo)} has no hyperparameters for it, and takes those of `{entry}`.")
+    tuned = rows[(rows["algo"] == "reinforce") & (rows["entry"] == rows["env"]) & (rows["seed"] < FRESH_SEED)]
+    if len(tuned):
+        found.append(
+            f"{', '.join(in_order(tuned['env']))}: REINFORCE's hyperparameters were chosen on some of the seeds below "
+            f"{FRESH_SEED}. `--first-seed {FRESH_SEED}` takes others."
+        )
+    most = int(counts.max())
     if most < ENOUGH_SEEDS:
         found.append(f"Of {most} {'seeds' if most > 1 else 'seed'}, intervals say little: {ENOUGH_SEEDS} or more are better.")
     for column, what in (("cpu", "machines, so that seconds do not compare"), ("versions", "versions")):
         if rows[column].nunique() > 1:
             found.append(f"Rows are of {rows[column].nunique()} {what}.")
     return found
+
+
+def _asked(settings: Mapping[str, Any], rows: pd.DataFrame) -> tuple[list[str], list[str]]:
+    """Algorithms and environments that were asked for, in this order, whether or not a run of theirs was finished."""
+    pairs = [key.split(" on ", 1) for key in settings]
+    algos, env_ids = (list(dict.fromkeys([pair[i] for pair in pairs] + in_order(rows[("algo", "env")[i]]))) for i in (0, 1))
+    return algos, env_ids
 
 
 def _wrappers(arguments: Mapping[str, Any]) -> str:
@@ -279,34 +301,58 @@ def _wrappers(arguments: Mapping[str, Any]) -> str:
 
 
 def load(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
-    """Rows, curves and settings of a comparison, algorithms and environments in the order they were asked for."""
-    file = folder / "settings.json"
-    settings = json.loads(file.read_text()) if file.is_file() else {}
-    texts = dict.fromkeys(records.TEXTS, str)
-    rows, curves = (pd.read_csv(folder / name, dtype=texts) for name in ("results.csv", "curves.csv"))
-    order = {pair: i for i, pair in enumerate(settings)}
-    rows["place"] = (rows["algo"] + " on " + rows["env"]).map(order)  # NaN, and so last, where there are no settings
-    rows = rows.sort_values(["place", "seed"], kind="stable").drop(columns="place")
+    """Rows, curves and settings of a comparison, algorithms and environments in the order they were asked for.
+
+    :raises ValueError: if a file is not whole or of something else
+    :raises OSError: if one is missing
+    """
+    settings = records.read_json(folder / "settings.json")
+    rows, curves = _table(folder / "results.csv"), _table(folder / "curves.csv")
+    algos, env_ids = _asked(settings, rows)
+    rows = rows.sort_values("seed", kind="stable")
+    rows = rows.sort_values("env", key=lambda names: names.map(env_ids.index), kind="stable")
+    rows = rows.sort_values("algo", key=lambda names: names.map(algos.index), kind="stable")
     # Two commands at a time may have made the same run. One that was interrupted after its curve was written has that twice.
     rows = rows.drop_duplicates(["algo", "env", "seed"], keep="last").reset_index(drop=True)
     return rows, curves.drop_duplicates(["algo", "env", "seed", "steps"], keep="last"), settings
 
 
+def _table(path: Path) -> pd.DataFrame:
+    found = records.read(path) or [{}]
+    if not {"algo", "env", "seed", "steps", "return_mean"} <= found[0].keys():
+        raise ValueError(f"{path} has no rows of a comparison")
+    return pd.read_csv(path, dtype=dict.fromkeys(records.TEXTS, str))
+
+
 def write(folder: Path) -> None:
-    """``report.md``, ``curves.png`` and ``profiles.png`` of a comparison's folder."""
+    """``report.md``, ``curves.png`` and ``profiles.png`` of a comparison's folder.
+
+    :raises ValueError: if a file of the folder is not whole or of something else
+    :raises OSError: if one is missing, or cannot be written
+    """
     rows, curves, settings = load(folder)
     algos = in_order(rows["algo"])
     curves_chart(curves, algos, folder / "curves.png")
-    everything = statistics.scores(rows, algos)
-    if everything:
-        profiles_chart(everything, folder / "profiles.png")
-    text = _markdown(rows, with_targets(rows, curves), settings, bool(everything))
+    aggregated = statistics.scores(rows, algos, FEWEST_ENVS, FEWEST_SEEDS)
+    shown = aggregated or statistics.scores(rows, algos)
+    if shown:
+        profiles_chart(shown, folder / "profiles.png")
+    text = _markdown(rows, with_targets(rows, curves), settings, aggregated, shown)
     records.replace(folder / "report.md", text)
 
 
-def _markdown(rows: pd.DataFrame, reached: pd.DataFrame, settings: Mapping[str, Any], profiles: bool) -> str:
-    algos, env_ids = in_order(rows["algo"]), in_order(rows["env"])
+def _markdown(
+    rows: pd.DataFrame, reached: pd.DataFrame, settings: Mapping[str, Any], aggregated: Scores, shown: Scores
+) -> str:
+    """The report.
+
+    :param reached: the rows, with thresholds and when they were reached
+    :param aggregated: scores that are worth an aggregate; empty if there are none
+    :param shown: scores that the picture shows
+    """
+    algos, env_ids = _asked(settings, rows)
     parts = [f"# {', '.join(map(label, algos))} on {', '.join(env_ids)}"]
+    env_ids = [env_id for env_id in env_ids if env_id in set(rows["env"])]
     found = cautions(rows, settings)
     if found:
         parts += ["## Before you believe it", "\n".join(f"- {line}" for line in found)]
@@ -314,7 +360,7 @@ def _markdown(rows: pd.DataFrame, reached: pd.DataFrame, settings: Mapping[str, 
         "## What was learned",
         f"Mean over seeds of the return of the last model, with deterministic actions, over {int(rows['n_episodes'].iloc[0])} "
         "episodes; in brackets the 95 % bootstrap interval of the mean or, of five seeds or fewer, each seed's return; seeds "
-        "× steps of the environment.",
+        "× steps of the environment, those of finished episodes.",
         results_table(rows),
         "![Learning curves](curves.png)",
         "Mean return in training over seeds with its 95 % interval, against steps, above, and seconds, below.",
@@ -325,29 +371,31 @@ def _markdown(rows: pd.DataFrame, reached: pd.DataFrame, settings: Mapping[str, 
         value = here["threshold"].iloc[0]
         if np.isnan(value):
             continue
-        shown = number(value, abs(value))
+        named = number(value, abs(value))
         own = not np.isnan(rows[rows["env"] == env_id]["threshold"].iloc[0])
         targets.append(
-            f"- {env_id}: {shown}, its own threshold, by the mean of 20 training returns."
+            f"- {env_id}: {named}, its own threshold, by the mean of 20 training returns."
             if own
-            else f"- {env_id}: {shown}, by a point of the learning curve. It names no threshold; this is {TARGET:.0%} of the "
+            else f"- {env_id}: {named}, by a point of the learning curve. It names no threshold; this is {TARGET:.0%} of the "
             "way from random actions to the best algorithm."
         )
-    if targets:
+    table = threshold_table(reached)
+    if targets and table.count("\n") > 1:
         parts += ["## How soon", "Medians over seeds of when the return in training first reached:", "\n".join(targets)]
-        parts += [threshold_table(reached), "— where half of the seeds or more never did."]
+        parts += [table, "— where half of the seeds or more never did."]
     parts.append("## Over all environments")
-    aggregate = aggregate_table(statistics.scores(rows, algos, FEWEST_ENVS, FEWEST_SEEDS))
-    n_seeds = int(rows.groupby(["algo", "env"]).size().min())
+    n_seeds, n_envs = int(rows.groupby(["algo", "env"]).size().min()), len(env_ids)
+    if shown:
+        n_seeds, n_envs = next(iter(shown.values())).shape
     parts.append(
-        aggregate
+        aggregate_table(aggregated)
         or f"No interquartile mean and no probability of improvement: they take {FEWEST_ENVS} environments × {FEWEST_SEEDS} "
-        f"seeds and two algorithms, and here are {len(env_ids)} × {n_seeds} and {len(algos)}."
+        f"seeds and two algorithms, and here are {n_envs} × {n_seeds} and {rows['algo'].nunique()}."
     )
     if rows["threshold"].isna().any():
         parts.append("Where an environment names no threshold, the mean of the best algorithm here has the score 1.")
-    if profiles:
-        parts.append("![Performance profiles](profiles.png)")
+    if shown:
+        parts += ["![Performance profiles](profiles.png)", f"Runs of {n_envs} environments × {n_seeds} seeds."]
     parts += [
         "## Made with",
         "\n".join(f"- {versions}" for versions in in_order(rows["versions"])),

@@ -34,6 +34,7 @@ class Contestant(NamedTuple):
     algo: str  # RL Zoo's name
     conf_file: str | None = None  # a YAML file, or the name of one of ours; None: the algorithm's own
     wrappers: Wrappers = "own"  # as its hyperparameters say, as REINFORCE's say, or none
+    reinforce_file: str | None = None  # where REINFORCE's are; None: in the file that comes with this package
     changes: tuple[tuple[str, Any], ...] = ()  # hyperparameters that are not as in the file
 
 
@@ -68,7 +69,7 @@ def entries(algo: str, conf_file: str | None = None) -> dict[str, Hyperparameter
     """
     path = _file(algo, conf_file)
     try:
-        loaded = yaml.load(path.read_text(), _LOADER)
+        loaded = yaml.load(path.read_text(encoding="utf-8"), _LOADER)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is no YAML file: {error}") from error
     if not isinstance(loaded, dict) or not all(isinstance(entry, dict) for entry in loaded.values()):
@@ -116,7 +117,7 @@ def settings(contestant: Contestant, env_id: str, n_steps: int = 0) -> Settings:
     loaded = entries(contestant.algo, contestant.conf_file)
     entry = entry_for(env_id, loaded)
     own = loaded[entry]
-    taken, held = _with_wrappers({**own, **dict(contestant.changes)}, contestant.wrappers, env_id)
+    taken, held = _with_wrappers({**own, **dict(contestant.changes)}, contestant, env_id)
     # RL Zoo itself knows nothing of older versions.
     by_itself = own if entry in (env_id, "default", "atari") else {}
     overrides = {name: value for name, value in taken.items() if name not in by_itself or by_itself[name] != value}
@@ -129,15 +130,15 @@ def settings(contestant: Contestant, env_id: str, n_steps: int = 0) -> Settings:
     return Settings(entry, taken, overrides, held, flags)
 
 
-def _with_wrappers(own: Hyperparameters, wrappers: Wrappers, env_id: str) -> tuple[Hyperparameters, int]:
-    """The hyperparameters with other wrappers and as many steps of the environment as before, and how many of these an
-    action takes."""
+def _with_wrappers(own: Hyperparameters, contestant: Contestant, env_id: str) -> tuple[Hyperparameters, int]:
+    """The hyperparameters with the contestant's wrappers and as many steps of the environment as before, and how many of
+    these an action takes."""
     held = steps_per_action(env_id, own)
-    if wrappers == "own":
+    if contestant.wrappers == "own":
         return own, held
     theirs: Hyperparameters = {}
-    if wrappers == "reinforce":
-        loaded = entries("reinforce")
+    if contestant.wrappers == "reinforce":
+        loaded = entries("reinforce", contestant.reinforce_file)
         theirs = loaded[entry_for(env_id, loaded)]
     taken = {name: value for name, value in own.items() if name not in WRAPPERS}
     taken |= {name: theirs[name] for name in WRAPPERS if name in theirs}

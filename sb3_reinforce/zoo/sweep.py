@@ -1,5 +1,6 @@
 """Many runs, several at a time, each in a process of its own; what is finished is recorded at once and never run again."""
 
+import errno
 import json
 import math
 import os
@@ -129,14 +130,17 @@ class Sweep:
         return self.folder(run) / "result.json"
 
     def _is_finished(self, job: Job) -> bool:
-        file = self._result(job.run)
-        return file.is_file() and json.loads(file.read_text())["row"].get("resolved") == job.columns.get("resolved")
+        try:
+            row = records.read_json(self._result(job.run)).get("row", {})
+        except ValueError:  # written when the disk was full, say
+            return False
+        return bool(row) and row.get("resolved") == job.columns.get("resolved")
 
     def _start(self, job: Job) -> subprocess.Popen[bytes]:
         folder = self.folder(job.run)
         folder.mkdir(parents=True, exist_ok=True)
         if shutil.disk_usage(folder).free < ROOM:
-            raise OSError(f"less than {ROOM // 1_000_000} MB are left on the disk of {folder}")
+            raise OSError(errno.ENOSPC, f"less than {ROOM // 1_000_000} MB are left on the disk of {folder}")
         task = Task(
             key=job.run._asdict(),
             columns={**job.columns, **self._provenance(), "command": shlex.join(["sb3-reinforce", *job.train()])},
@@ -158,14 +162,14 @@ class Sweep:
 
     def _record(self, run: Run) -> None:
         """Rows of a run that has ended. Its own comes last, since it says that all is there."""
-        result = json.loads(self._result(run).read_text())
+        result = records.read_json(self._result(run))
         records.append(self.curves, *result["curve"])
         records.append(self.results, result["row"])
 
     def _complaint(self, run: Run) -> str:
         """The last line that a run has written, which names the error."""
         output = self.folder(run) / "output.txt"
-        lines = output.read_text(errors="replace").split("\n")
+        lines = output.read_text(encoding="utf-8", errors="replace").split("\n")
         last = next((line.strip() for line in reversed(lines) if line.strip()), "it wrote nothing")
         return f"{last} (all it wrote: {output})"
 
