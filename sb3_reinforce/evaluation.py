@@ -23,6 +23,8 @@ _MODELESS = (
 
 #: Memory that one pass may take where no ``batch_size`` is given, in bytes: what it keeps for the backward pass.
 _PASS_NBYTES = 2**26
+#: It is measured on so many steps: what a pass keeps however many there are, as an LSTM does, counts little then.
+_N_MEASURED = 16
 
 
 class Evaluator:
@@ -55,8 +57,9 @@ class Evaluator:
         return max(1, _PASS_NBYTES // self._step_nbytes())
 
     def _step_nbytes(self) -> int:
-        """What a forward pass keeps for the backward pass, in bytes a step, measured on the first step of the batch."""
-        kept: dict[int, int] = {}
+        """What a forward pass keeps for the backward pass, in bytes a step, measured on the first steps of the batch."""
+        own, kept = self.batch.own_steps, dict[int, int]()
+        sample = self.batch.part(slice(own.start, min(own.stop, own.start + _N_MEASURED)))
 
         def keep(tensor: th.Tensor) -> th.Tensor:
             storage = tensor.untyped_storage()
@@ -65,16 +68,11 @@ class Evaluator:
 
         self.policy.set_training_mode(False)  # batch normalisation refuses a single step otherwise
         with th.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            graph = self.log_probs(self.first_step())
+            graph = self.log_probs(sample)
         for parameter in self.policy.parameters():
             kept.pop(parameter.untyped_storage().data_ptr(), None)
         del graph  # until here, so that no storage takes the place of another
-        return self.batch.observation_nbytes + sum(kept.values())
-
-    def first_step(self) -> EpisodicRolloutBufferSamples:
-        """The smallest part there is."""
-        first = self.batch.own_steps.start
-        return self.batch.part(slice(first, first + 1))
+        return self.batch.observation_nbytes + sum(kept.values()) // len(sample.actions)
 
     def log_probs(self, part: EpisodicRolloutBufferSamples) -> tuple[th.Tensor, th.Tensor | None]:
         """log π of each action taken and the policy's entropy there, float ``[B]``, with graph.
