@@ -42,7 +42,7 @@ model.learn({n_timesteps}, UntilSolved())
 print(model.num_timesteps)
 """
 IMPORTS = "import torch._dynamo\nfrom {module} import {name}"
-MODULES = {"REINFORCE": "sb3_reinforce", "PPO": "stable_baselines3", "A2C": "stable_baselines3"}
+MODULES = {"REINFORCE": "sb3_reinforce", "PPO": "stable_baselines3"}
 
 
 def arguments(hyperparameters: dict[str, Any]) -> str:

@@ -38,18 +38,18 @@ def leave_one_out(returns: np.ndarray) -> np.ndarray:
     return (returns.sum() - returns) / (len(returns) - 1)
 
 
-def time_leave_one_out(rewards_to_go: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+def time_leave_one_out(to_go: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     r"""Mean of Gₜ over the other trajectories that are still alive at t; 0 where none is. Unbiased.
 
     .. math:: b_{i,t} = \frac{1}{n_t - 1} \sum_{j \ne i,\, H_j > t} G_{j,t}, \quad n_t = |\{j : H_j > t\}|
 
-    :param rewards_to_go: Gₜ of each step, float ``[M]``
+    :param to_go: Gₜ of each step, float ``[M]``
     :param lengths: number of steps of each trajectory, int ``[m]``, each at least 1
     :return: float64 ``[M]``
     """
     t = time_steps(lengths)
     others = np.bincount(t)[t] - 1
-    sums = np.bincount(t, weights=rewards_to_go)[t] - rewards_to_go
+    sums = np.bincount(t, weights=to_go)[t] - to_go
     return np.divide(sums, others, out=np.zeros(len(t)), where=others > 0)
 
 

@@ -23,6 +23,16 @@ def copied(obs: Observations) -> Observations:
     return {key: np.array(each) for key, each in obs.items()} if isinstance(obs, dict) else np.array(obs)
 
 
+def arrays(obs: Observations) -> list[np.ndarray]:
+    """The arrays of observations: one, or one for each key."""
+    return list(obs.values()) if isinstance(obs, dict) else [obs]
+
+
+def indexed(obs: Observations, index: int) -> Observations:
+    """What observations have at an index of their first dimension, as a view."""
+    return {key: values[index] for key, values in obs.items()} if isinstance(obs, dict) else obs[index]
+
+
 class EpisodicRolloutBufferSamples(NamedTuple):
     """Some steps of the flat, episode-major batch."""
 
@@ -93,8 +103,7 @@ class Batch:
     @property
     def observation_nbytes(self) -> int:
         """Size of one observation as float32, in bytes."""
-        stored = self.observations.values() if isinstance(self.observations, dict) else [self.observations]
-        return 4 * sum(math.prod(each.shape[1:]) for each in stored)
+        return 4 * sum(math.prod(stored.shape[1:]) for stored in arrays(self.observations))
 
     def to_torch(self, values: np.ndarray) -> th.Tensor:
         """One number a step, as float32 on the device."""

@@ -8,7 +8,7 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import RolloutBuffer
 
-from sb3_reinforce.batch import NOTHING, Batch, EpisodicRolloutBufferSamples, Given, Observations, copied
+from sb3_reinforce.batch import NOTHING, Batch, EpisodicRolloutBufferSamples, Given, Observations, arrays, copied, indexed
 from sb3_reinforce.quota import NEXT_BATCH, THIS_BATCH
 from sb3_reinforce.returns import trajectory_returns
 
@@ -35,7 +35,7 @@ class _NotHeld:
 
 
 class EpisodicRolloutBuffer(RolloutBuffer):
-    """Whole trajectories of one policy, and their returns.
+    """Whole trajectories, and their returns.
 
     While collecting, storage is ``[n_rows, n_envs, ...]`` as in SB3, with a mask of the steps that belong to the
     batch; it grows as needed and is reused by the next rollout. ``compute_returns_and_advantage`` then orders the m
@@ -56,7 +56,7 @@ class EpisodicRolloutBuffer(RolloutBuffer):
     given: dict[str, np.ndarray]
     """What else the policy was given at each step, by the name of its argument, ``[n_rows, n_envs, ...]``."""
     recorded: np.ndarray
-    """Which steps belong to the batch (1), and which to the next (2), int8 ``[n_rows, n_envs]``."""
+    """Which batch each step is of, int8 ``[n_rows, n_envs]``: 1 this one, 2 the next, 3 the one after it; 0 none."""
     n_carried: int
     """Number of rows that an earlier rollout collected; they come first."""
     lengths: np.ndarray
@@ -104,8 +104,7 @@ class EpisodicRolloutBuffer(RolloutBuffer):
         earlier_log_probs[:n_held] = self._earlier_log_probs.reshape(-1)
         rows = np.flatnonzero((self.recorded[: self.pos] >= NEXT_BATCH).any(axis=1))
         cut_at = {divmod(at, self.n_envs): obs for at, obs in self._cut_at.items()}
-        stored = self.observations.values() if isinstance(self.observations, dict) else [self.observations]
-        for column in (*stored, *self.given.values(), self.actions, self.rewards, self.episode_starts, self.recorded):
+        for column in self._columns():
             column[: len(rows)] = column[rows]
         self.recorded[: len(rows)] -= self.recorded[: len(rows)] > 0
 
@@ -223,9 +222,12 @@ class EpisodicRolloutBuffer(RolloutBuffer):
     @property
     def nbytes(self) -> int:
         """Size of the storage in bytes."""
-        observations = self.observations.values() if isinstance(self.observations, dict) else [self.observations]
-        columns = (*observations, *self.given.values(), self.actions, self.rewards, self.episode_starts, self.recorded)
-        return sum(array.nbytes for array in columns)
+        return sum(column.nbytes for column in self._columns())
+
+    def _columns(self) -> list[np.ndarray]:
+        """All storage."""
+        observations = arrays(self.observations)
+        return [*observations, *self.given.values(), self.actions, self.rewards, self.episode_starts, self.recorded]
 
     def _check_finite(self) -> None:
         """Raise if an environment has returned NaN or infinity since the last time this was asked.
@@ -234,8 +236,7 @@ class EpisodicRolloutBuffer(RolloutBuffer):
         keeps from ending, and costs nothing at each step.
         """
         rows = slice(self._n_checked, self.pos)
-        observations = self.observations if isinstance(self.observations, dict) else {"": self.observations}
-        columns = {f"observation {key}".rstrip(): stored[rows] for key, stored in observations.items()}
+        columns = {name: stored[rows] for name, stored in _named(self.observations).items()}
         raise_if_not_finite({**columns, "reward": self.rewards[rows]}, self._n_checked - self.n_carried)
         self._n_checked = self.pos
 
@@ -244,13 +245,10 @@ class EpisodicRolloutBuffer(RolloutBuffer):
 
         :param obs: what the policy saw, ``[n_envs, ...]``
         """
-        observations = obs if isinstance(obs, dict) else {"": obs}
-        raise_if_not_finite(
-            {f"observation {key}".rstrip(): value[None] for key, value in observations.items()}, self.pos - self.n_carried
-        )
+        raise_if_not_finite({name: values[None] for name, values in _named(obs).items()}, self.pos - self.n_carried)
 
     def compute_returns_and_advantage(self, last_values: th.Tensor | None = None, dones: np.ndarray | None = None) -> None:
-        """Order the batch by trajectory, which makes ``lengths``, ``step_rewards`` and ``returns`` what they are.
+        """Order the batch by trajectory: sets ``lengths`` and ``last_observations``, and with them ``returns``.
 
         :param last_values: not used; a whole trajectory needs no value to stand for its rest
         :param dones: not used, likewise
@@ -285,10 +283,8 @@ class EpisodicRolloutBuffer(RolloutBuffer):
 
     def rows(self) -> Iterator[tuple[Observations, np.ndarray]]:
         """What was seen at each step, ``[n_envs, ...]``, and whether that was the first of an episode, bool ``[n_envs]``."""
-        for row in range(self.pos):
-            stored = self.observations
-            obs = {key: each[row] for key, each in stored.items()} if isinstance(stored, dict) else stored[row]
-            yield obs, self.episode_starts[row]
+        for i in range(self.pos):
+            yield indexed(self.observations, i), self.episode_starts[i]
 
     def size(self) -> int:
         """Number of rows that were collected."""
@@ -350,17 +346,17 @@ def truncated_at(
     """
     observations: dict[int, Observations] = {}
     for index in ended:
-        last = infos[index].get("terminal_observation") if acted[index] else _row(obs, index)
+        last = infos[index].get("terminal_observation") if acted[index] else indexed(obs, index)
         if infos[index].get("TimeLimit.truncated", False) and last is not None:
             observations[index] = last
     for index in cut:
-        observations[index] = _row(new_obs, index)
+        observations[index] = indexed(new_obs, index)
     return observations
 
 
-def _row(obs: Observations, index: int) -> Observations:
-    """One environment's observation."""
-    return {key: values[index] for key, values in obs.items()} if isinstance(obs, dict) else obs[index]
+def _named(obs: Observations) -> dict[str, np.ndarray]:
+    """Observations by the names that an error gives them."""
+    return {f"observation {key}": each for key, each in obs.items()} if isinstance(obs, dict) else {"observation": obs}
 
 
 def raise_if_not_finite(columns: dict[str, np.ndarray], first_row: int) -> None:

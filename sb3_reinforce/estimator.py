@@ -17,8 +17,8 @@ def likelihood_ratio_loss(log_probs: th.Tensor, weights: th.Tensor, n_episodes: 
 
     Source: Williams (1992), doi:10.1007/BF00992696, Theorem 1.
 
-    :param log_probs: log-probability of each action taken, float ``[M]``, with graph
-    :param weights: ψ, what multiplies each ∇log π, float ``[M]``; no gradient flows through it
+    :param log_probs: log-probability of each action taken, float ``[B]``, with graph
+    :param weights: ψ, what multiplies each ∇log π, float ``[B]``; no gradient flows through it
     :param n_episodes: m, number of trajectories in the whole batch, at least 1
     :return: scalar tensor
     """
@@ -38,8 +38,8 @@ def entropy_loss(log_probs: th.Tensor, entropy: th.Tensor | None, n_episodes: in
 
     .. math:: \nabla H(\pi_\theta) = -E_{a \sim \pi_\theta}[\log \pi_\theta(a) \, \nabla \log \pi_\theta(a)]
 
-    :param log_probs: log-probability of each action taken, float ``[M]``, with graph
-    :param entropy: entropy of the policy at each step, float ``[M]``, with graph; None: there is no closed form
+    :param log_probs: log-probability of each action taken, float ``[B]``, with graph
+    :param entropy: entropy of the policy at each step, float ``[B]``, with graph; None: there is no closed form
     :param n_episodes: m, number of trajectories in the whole batch, at least 1
     :return: scalar tensor
     """

@@ -12,18 +12,16 @@ from sb3_reinforce.actors import is_watched, overrides
 from sb3_reinforce.batch import Batch, EpisodicRolloutBufferSamples
 from sb3_reinforce.distributed import alone, everyones
 
-#: Where modules are from that are the same in training and evaluation mode, but for those that ``depends_on_mode`` names.
+#: Packages whose modules act alike in training and evaluation mode; ``depends_on_mode`` names the exceptions.
 _MODELESS = (
     "stable_baselines3.",
     "sb3_contrib.",
     "sb3_reinforce.",
     *(f"torch.nn.modules.{name}" for name in ("activation", "container", "conv", "flatten", "linear", "rnn")),
 )
-
-
 #: Memory that one pass may take where no ``batch_size`` is given, in bytes: what it keeps for the backward pass.
 _PASS_NBYTES = 2**26
-#: It is measured on so many steps: what a pass keeps however many there are, as an LSTM does, counts little then.
+#: Steps that it is measured on. What a pass keeps for any number of steps, as an LSTM does, then adds little to each.
 _N_MEASURED = 16
 
 

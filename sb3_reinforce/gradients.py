@@ -13,7 +13,7 @@ from sb3_reinforce.evaluation import Evaluator
 
 
 class Surrogate(NamedTuple):
-    """What the backward passes of one step came by."""
+    """What one step computes besides the gradient."""
 
     policy_loss: float
     """-(1/m) Σ Σ ψ log π, which means nothing by itself."""

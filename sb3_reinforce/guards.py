@@ -103,7 +103,8 @@ def check_still_in_episode(env: VecEnv, reset: object) -> None:
     :raises RuntimeError: naming who may have done it, and the remedy
     """
     seeds = last_reset(env)
-    seeded = isinstance(seeds, list) and None not in seeds  # for the next reset, which leaves none
+    # `env.seed(...)` replaces the list as well; only a reset leaves nothing but None in it.
+    seeded = isinstance(seeds, list) and None not in seeds
     if seeds is not reset and not seeded:
         raise RuntimeError(
             "The training environment was reset during a rollout, as by a callback that evaluates on it: two "

@@ -17,7 +17,6 @@ from stable_baselines3.common.callbacks import (
     BaseCallback,
     CallbackList,
     CheckpointCallback,
-    ConvertCallback,
     EvalCallback,
     EventCallback,
     ProgressBarCallback,
@@ -32,6 +31,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from sb3_reinforce import distributed
 from sb3_reinforce.arguments import check_arguments
 from sb3_reinforce.batch import Batch
+from sb3_reinforce.progress import as_callbacks
 
 #: Arguments that may differ from process to process.
 _OF_EACH_PROCESS = ("self", "env", "policy", "seed", "verbose", "device", "tensorboard_log")
@@ -57,7 +57,7 @@ class Collected(NamedTuple):
     n_taken: int
     """Number of steps."""
     n_used: int
-    """How many of them are of the batch or the next one."""
+    """How many of them are of this batch or a later one."""
 
 
 class _Report(NamedTuple):
@@ -131,9 +131,7 @@ class ParallelAlgorithm(OnPolicyAlgorithm):
     def _init_callback(self, callback: MaybeCallback, progress_bar: bool = False) -> BaseCallback:
         if distributed.n_processes() == 1 or distributed.rank() == 0:
             return super()._init_callback(callback, progress_bar)
-        given = callback if isinstance(callback, list) else [callback]
-        each = [one if isinstance(one, BaseCallback) else ConvertCallback(one) for one in given if one is not None]
-        return super()._init_callback(for_others(CallbackList(each)))
+        return super()._init_callback(for_others(CallbackList(as_callbacks(callback))))
 
     def set_random_seed(self, seed: int | None = None) -> None:
         """As in SB3, with another seed in each of the processes that train together."""
@@ -267,7 +265,7 @@ def share_buffers(policy: ActorCriticPolicy) -> None:
 
 
 def for_others(callback: BaseCallback) -> BaseCallback | None:
-    """A callback without those in it that evaluate, save or show, which is for process 0 alone; None: it is one itself."""
+    """The callback without its parts that evaluate, save or show, which only process 0 does; None if nothing is left."""
     writes = any(each.__name__ in _WRITERS for each in type(callback).__mro__)
     if writes or isinstance(callback, EvalCallback | CheckpointCallback | ProgressBarCallback):
         return None

@@ -19,7 +19,11 @@ class BoundedProgressBarCallback(ProgressBarCallback):
 
 
 def with_bounded_progress_bar(callback: MaybeCallback) -> list[BaseCallback]:
-    """The callbacks as SB3 makes them of what ``learn`` is given, and the progress bar."""
+    """The callbacks that ``learn`` is given, and the progress bar."""
+    return [*as_callbacks(callback), BoundedProgressBarCallback()]
+
+
+def as_callbacks(callback: MaybeCallback) -> list[BaseCallback]:
+    """The callbacks as SB3 makes them of what ``learn`` is given."""
     given = callback if isinstance(callback, list) else [callback]
-    callbacks = [each if isinstance(each, BaseCallback) else ConvertCallback(each) for each in given if each is not None]
-    return [*callbacks, BoundedProgressBarCallback()]
+    return [each if isinstance(each, BaseCallback) else ConvertCallback(each) for each in given if each is not None]

@@ -14,7 +14,8 @@ class EpisodeQuota:
     so this rule drops no trajectory for its length, and the m are independent draws from P(τ;θ). Episodes that start
     in the same step are numbered by their environments, from ``first_env`` on and around.
 
-    Those that start after them may go ahead: the first m of them are the next batch, and so on, likewise to the end of each.
+    Episodes that start after these m may go ahead. The first m of them are the next batch, the m after those the batch after
+    it. Each is recorded to its end, too.
 
     :param n_episodes: m, number of trajectories to record, at least 1
     :param n_envs: number of parallel environments, each at the first step of an episode
@@ -96,7 +97,8 @@ class EpisodeQuota:
     def turn_to_next(self, n_episodes: int, max_length: int, n_steps: int) -> None:
         """Make the episodes that have gone ahead the first of the batch.
 
-        :param n_episodes: m of the batches after which none has begun; no fewer are than have begun
+        :param n_episodes: m, the size of each batch that no later one has followed yet. A batch that a later one has followed
+            keeps its size. None becomes smaller than what has begun of it
         :param max_length: number of steps after which an episode is to be cut or complained about, at least 1
         :param n_steps: steps that were taken in the rollout that is over
         """

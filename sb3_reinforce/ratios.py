@@ -30,7 +30,8 @@ def effective_sample_size(log_ratios: np.ndarray, lengths: np.ndarray) -> float:
 
     .. math:: \min\Big( \frac{(\sum_i w_i)^2}{\sum_i w_i^2}, \; m \bar w, \; \frac{m}{\bar w} \Big)
 
-    The first is Kish's, which a factor common to all weights leaves as it is; their mean, 1 in expectation, tells of that.
+    The first is Kish's. It does not change if all weights are multiplied by one factor. The other two fall when the mean
+    weight, which is 1 in expectation, is far from 1.
 
     :param log_ratios: log π_θ - log π_old of each action taken, float ``[M]``
     :param lengths: number of steps of each trajectory, int ``[m]``, each at least 1

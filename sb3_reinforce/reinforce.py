@@ -66,14 +66,13 @@ class REINFORCE(EpisodicOnPolicyAlgorithm):
         cut, as if it went on (Pardo et al. 2018; baseline="value" and return_type="reward_to_go" only, since V is the
         value of the rest there). Off, returns are what the environment paid
     :param n_epochs: Number of gradient steps on each batch, at least 1. From the second on, returns are weighted with the
-        likelihood ratio P(τ;θ)/P(τ;θ_old), for rewards-to-go with its product up to each reward (Jie & Abbeel 2010).
-        Where all returns are equal nothing moves, but for what the value network's own error makes of them without
-        `normalize_advantage`
+        likelihood ratio P(τ;θ)/P(τ;θ_old), for rewards-to-go with its product up to each reward (Jie & Abbeel 2010)
     :param min_effective_share: Share of m, in [0, 1], that the effective sample size of the likelihood ratios must
         reach for another step on the same batch (n_epochs above 1 only)
     :param carry_over: Whether episodes that environments begin while the batch waits for its last ones to end are the first
         of the next batches, and go on under the next policy. Returns are weighted with the likelihood ratio of the steps that
-        an earlier policy took. Environments are not reset between rollouts then
+        an earlier policy took. Environments are then not reset between rollouts, unless the horizon has cut every running
+        episode
     :param use_sde: Whether to use generalized State Dependent Exploration (gSDE) instead of action noise exploration
     :param sde_sample_freq: Sample a new noise matrix every n steps when using gSDE; -1: only at the beginning of the
         rollout. With 1 the noise of different steps is independent, as the estimate takes it to be. Not even then is it
@@ -198,8 +197,8 @@ class REINFORCE(EpisodicOnPolicyAlgorithm):
     def train(self) -> None:
         """Take a step along the likelihood-ratio gradient, or several; then fit the value network, if it is the baseline.
 
-        :raises ValueError: if a reward or the gradient is not finite, or an argument was set to what the constructor refuses;
-            no step is taken then
+        :raises ValueError: before any step, if a reward is not finite, an argument is one that the constructor refuses, or
+            returns are too large for a value network in float32; and if a gradient is not finite, with which no step is taken
         """
         check_arguments(vars(self))  # which a callback may have set since the rollout began
         batch, family = parallel.joined(self.rollout_buffer.batch), self._family()
@@ -255,8 +254,9 @@ class REINFORCE(EpisodicOnPolicyAlgorithm):
         For diagnosis, between ``collect_rollouts`` and ``train``, and without entropy bonus or clipping. Processes that train
         together find those of all, and have to ask together.
 
-        :return: estimates and scores Σ ∇log π, two tensors ``[m, P]``, for all P parameters of the policy; scores of carried
-            trajectories are weighted with their likelihood ratios
+        :return: estimates and scores Σ ∇log π, two tensors ``[m, P]``, for all P trainable parameters of the policy; scores of
+            carried trajectories are weighted with their likelihood ratios
+        :raises ValueError: if a reward is not finite
         """
         batch = parallel.joined(self.rollout_buffer.batch)
         evaluator = self._evaluator(batch)

@@ -50,7 +50,7 @@ class Ahead(NamedTuple):
 
 
 class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
-    """An on-policy algorithm whose batches are m whole trajectories of one policy.
+    """An on-policy algorithm whose batches are m whole trajectories, of one policy unless ``carry_over``.
 
     A subclass has the arguments that ``arguments.py`` checks, among them those named here, and ``train()``.
     """
@@ -137,8 +137,8 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
         fast = self._fast_actor()
         if fast is None:
             return self._policy_actor()
-        if self._compared != fingerprint(self.policy):
-            self._compared, self._agrees = fingerprint(self.policy), self._agree(fast)
+        if (now := fingerprint(self.policy)) != self._compared:
+            self._compared, self._agrees = now, self._agree(fast)
         if self._agrees:
             return fast
         if not self._warned_of_slow_actor:
@@ -169,7 +169,8 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
         rollout_buffer: RolloutBuffer,
         n_rollout_steps: int,
     ) -> bool:
-        """Collect m whole trajectories of the current policy, the first m that start.
+        """Collect the first m trajectories that start, each to its end. With ``carry_over``, those that an earlier policy has
+        begun come first.
 
         Environments that wait for the last trajectory to end are still stepped, and these steps count in
         ``num_timesteps``: ``rollout/unused_steps_fraction`` says how many. Steps that only reset an environment do not.
@@ -183,6 +184,7 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
         :param n_rollout_steps: Not used; the number of trajectories ends a rollout
         :return: True if all m trajectories were collected, False if the callback ended collection before
         :raises ValueError: if an environment returns NaN or infinity, or what is no observation, or does not end an episode
+        :raises RuntimeError: if somebody else resets the environments during the rollout
         """
         assert isinstance(rollout_buffer, EpisodicRolloutBuffer)
         collected = self._collected_together(lambda: self._collect(env, callback, rollout_buffer, n_rollout_steps))
@@ -221,7 +223,7 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
         self._interrupted = True
         act = self._make_actor()
         bounded = environment_actions(self.policy)
-        # Where the next step only resets an environment, it is none of any trajectory. Written to in place, so looked up once.
+        # Environments whose next step only resets them: it belongs to no trajectory. Updated in place, so looked up once.
         resetting = getattr(env, "resetting", None)
         acted, n_acted = np.ones(env.num_envs, dtype=bool), env.num_envs
         base = env.unwrapped
@@ -233,7 +235,7 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
                 self._reset_noise(env.num_envs)
 
             given = self._given(env)
-            # Copies, since a policy may write into what it sees, and an environment into what it has returned and is given.
+            # Copies: a policy may write into its input, and an environment into the observations it returned or its actions.
             try:
                 obs = copied(self._last_obs)  # type: ignore[arg-type]
                 actions = act(self._last_obs, episode_starts, given)  # type: ignore[arg-type]
@@ -326,7 +328,7 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
         n_episodes = distributed.share(self.n_episodes)
         n_ahead = _N_AHEAD if self.carry_over else 0
         stand, ahead, self._ahead = self._stand_as_left(env), self._ahead, None
-        # Where m was 1 and is more: a batch of one trajectory has nothing to compare it with.
+        # If m was 1, the next batch may be fixed at one trajectory, and baselines that compare need two: begin anew.
         if ahead is not None and ahead.quota.n_fixed == 1 < n_episodes:
             stand = False
         if ahead is None or not stand:
@@ -382,7 +384,8 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
         :param reset_num_timesteps: whether or not to reset the current timestep number (used in logging)
         :param progress_bar: Display a progress bar using tqdm and rich.
         :return: the trained model
-        :raises RuntimeError: if it is called while it runs, by a callback
+        :raises RuntimeError: if it is called while it runs, if somebody else resets the environments during a rollout, or if
+            another process is lost
         :raises ValueError: if an argument was set to what the constructor refuses, or an environment returns what it must not
         """
         if self in _LEARNING:
@@ -414,7 +417,7 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
         """As in SB3, and an action of a discrete space whose ``start`` is not 0 is one of that space.
 
         :param given: what else the policy is given, by the name of its argument
-        :raises ValueError: if ``observation`` is a tensor, a list or a tuple
+        :raises ValueError: if ``observation`` is a tensor, a list, or the pair that gymnasium's ``reset`` returns
         """
         guards.check_prediction(observation)
         actions, state = self.policy.predict(observation, state, episode_start, deterministic, **given)

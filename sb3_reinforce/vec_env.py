@@ -19,7 +19,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvO
 from stable_baselines3.common.vec_env.patch_gym import _patch_env
 from stable_baselines3.common.vec_env.util import dict_to_obs
 
-Observations = np.ndarray | dict[str, np.ndarray]
+from sb3_reinforce.batch import Observations, arrays, copied, indexed
 
 #: Types of values that nobody can write to, so that a caller and the environment may hold the same one.
 _IMMUTABLE = frozenset({type(None), bool, int, float, complex, str, bytes, np.bool_, np.int64, np.float32, np.float64})
@@ -173,7 +173,7 @@ class GymnasiumVecEnv(VecEnv):
             if self._mode == _SAME_STEP:
                 last_obs, info = infos[i].pop("final_obs"), infos[i].pop("final_info", {})
             else:
-                last_obs, info, infos[i] = _row(obs, i), infos[i], own_info(infos[i])
+                last_obs, info, infos[i] = copied(indexed(obs, i)), infos[i], own_info(infos[i])
                 infos[i].pop("episode", None)  # SB3 would count it now and again with `done`
             info["terminal_observation"] = last_obs
             info["TimeLimit.truncated"] = was_cut
@@ -188,7 +188,7 @@ class GymnasiumVecEnv(VecEnv):
     def _reset_ended(self, ended: np.ndarray, obs: Observations, infos: list[dict[str, Any]]) -> None:
         """Reset some environments, and put their first observations and infos in the place of their last."""
         vector_obs, vector_infos = self.env.reset(options={"reset_mask": ended.copy()})
-        for values, first_values in zip(_arrays(obs), _arrays(self._copied(vector_obs)), strict=True):
+        for values, first_values in zip(arrays(obs), arrays(self._copied(vector_obs)), strict=True):
             values[ended] = first_values[ended]
         for i, info in enumerate(infos_of_each(vector_infos, self.num_envs)):
             if ended[i]:
@@ -373,15 +373,6 @@ def own_info(info: dict[str, Any]) -> dict[str, Any]:
         if type(value) not in _IMMUTABLE:
             own[key] = deepcopy(value)
     return own
-
-
-def _arrays(obs: Observations) -> list[np.ndarray]:
-    return list(obs.values()) if isinstance(obs, dict) else [obs]
-
-
-def _row(obs: Observations, i: int) -> Any:
-    """A copy of one environment's observation."""
-    return {key: values[i].copy() for key, values in obs.items()} if isinstance(obs, dict) else obs[i].copy()
 
 
 def _autoreset_mode(env: Any) -> Any:

@@ -3,6 +3,7 @@
 import gc
 import io
 import os
+import pickle
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -387,7 +388,7 @@ def test_a_corrupted_file_is_refused_or_makes_no_difference(saved: bytes) -> Non
         corrupted[at] ^= 0xFF
         try:
             model = REINFORCE.load(io.BytesIO(corrupted))
-        except ValueError:
+        except (ValueError, pickle.UnpicklingError):  # the second is torch's, where the archive itself looks whole
             n_refused += 1
         else:
             assert_unchanged(model, expected)

@@ -22,7 +22,7 @@ from sb3_reinforce.actors.mlp import (
     sampler,
 )
 from sb3_reinforce.actors.policy import Actor, has_replaced_modules, is_watched, overrides
-from sb3_reinforce.batch import NOTHING, Given, Observations
+from sb3_reinforce.batch import NOTHING, Given, Observations, arrays
 
 
 class LstmCell:
@@ -119,11 +119,10 @@ def lstm_agrees(actor: LstmActor, policy: RecurrentActorCriticPolicy) -> bool:
         return False
     obs = spread(policy.observation_space)
     tensor: Any = obs_as_tensor(obs, policy.device)
+    n_envs = len(arrays(obs)[0])
     with th.no_grad():
-        states: Any = None
+        states: Any = zero_state(policy, n_envs)
         for first in (True, False):
-            n_envs = len(next(iter(obs.values())) if isinstance(obs, dict) else obs)
-            states = zero_state(policy, n_envs) if first else states
             distribution, states = policy.get_distribution(tensor, states, th.zeros(n_envs, device=policy.device))
             if not have_distribution(actor.outputs(obs, np.full(n_envs, first)), policy, distribution):
                 return False

@@ -26,22 +26,22 @@ SelfMaskableREINFORCE = TypeVar("SelfMaskableREINFORCE", bound="MaskableREINFORC
 
 
 class _Reloadable(MaskableActorCriticPolicy):
-    """What is saved of the policy is all that it was made of."""
+    """Saves ``share_features_extractor`` too, which sb3-contrib leaves out, so that ``load`` makes the same policy."""
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {**super()._get_constructor_parameters(), "share_features_extractor": self.share_features_extractor}
 
 
 class MlpPolicy(_Reloadable):
-    """sb3-contrib's ``MaskableActorCriticPolicy``, whose ``load`` remembers all that it was made of."""
+    """sb3-contrib\'s ``MaskableActorCriticPolicy``, loaded as it was made."""
 
 
 class CnnPolicy(_Reloadable, MaskableActorCriticCnnPolicy):
-    """sb3-contrib's ``MaskableActorCriticCnnPolicy``, whose ``load`` remembers all that it was made of."""
+    """sb3-contrib\'s ``MaskableActorCriticCnnPolicy``, loaded as it was made."""
 
 
 class MultiInputPolicy(_Reloadable, MaskableMultiInputActorCriticPolicy):
-    """sb3-contrib's ``MaskableMultiInputActorCriticPolicy``, whose ``load`` remembers all that it was made of."""
+    """sb3-contrib\'s ``MaskableMultiInputActorCriticPolicy``, loaded as it was made."""
 
 
 class MaskableREINFORCE(REINFORCE):

@@ -24,7 +24,8 @@ SelfRecurrentREINFORCE = TypeVar("SelfRecurrentREINFORCE", bound="RecurrentREINF
 
 
 class _Mended(RecurrentActorCriticPolicy):
-    """What is saved of the policy is all that it was made of, and observations may be of any space."""
+    """Saves ``share_features_extractor`` and the LSTM's arguments too, which sb3-contrib leaves out, so that ``load`` makes
+    the same policy. Takes MultiDiscrete observations."""
 
     def make_features_extractor(self) -> BaseFeaturesExtractor:
         extractor = super().make_features_extractor()
@@ -44,15 +45,15 @@ class _Mended(RecurrentActorCriticPolicy):
 
 
 class MlpLstmPolicy(_Mended):
-    """sb3-contrib's ``RecurrentActorCriticPolicy``, whose ``load`` remembers all that it was made of."""
+    """sb3-contrib\'s ``RecurrentActorCriticPolicy``, loaded as it was made."""
 
 
 class CnnLstmPolicy(_Mended, RecurrentActorCriticCnnPolicy):
-    """sb3-contrib's ``RecurrentActorCriticCnnPolicy``, whose ``load`` remembers all that it was made of."""
+    """sb3-contrib\'s ``RecurrentActorCriticCnnPolicy``, loaded as it was made."""
 
 
 class MultiInputLstmPolicy(_Mended, RecurrentMultiInputActorCriticPolicy):
-    """sb3-contrib's ``RecurrentMultiInputActorCriticPolicy``, whose ``load`` remembers all that it was made of."""
+    """sb3-contrib\'s ``RecurrentMultiInputActorCriticPolicy``, loaded as it was made."""
 
 
 class RecurrentREINFORCE(REINFORCE):

@@ -19,8 +19,8 @@ class RecurrentEvaluator(Evaluator):
 
     :param policy: a policy of sb3-contrib, or one that derives from it
     :param batch: the trajectories
-    :param batch_size: number of steps per pass, padding included, to bound memory; None: no bound. A longer trajectory is a
-        part of its own
+    :param batch_size: number of steps per pass, padding included, to bound memory; None: as many as fit in 64 MiB. A longer
+        trajectory is a part of its own
     """
 
     policy: RecurrentActorCriticPolicy
@@ -100,19 +100,19 @@ def _differentiable(policy: RecurrentActorCriticPolicy) -> AbstractContextManage
     return th.backends.cudnn.flags(enabled=False)
 
 
-def alike(lengths: np.ndarray, batch_size: int | None) -> list[list[int]]:
+def alike(lengths: np.ndarray, batch_size: int) -> list[list[int]]:
     """Group trajectories that go together: the shortest of a group is at least half as long as the longest.
 
     One step of an LSTM takes hardly longer for a few trajectories than for one, and padding takes time, at most as much again.
 
     :param lengths: number of steps of each trajectory, int ``[m]``, each at least 1
-    :param batch_size: bound of the steps in a group, padding included, for groups of more than one trajectory; None: no bound
+    :param batch_size: bound of the steps in a group, padding included, for groups of more than one trajectory
     :return: indices of the trajectories in each group, longest first
     """
     groups: list[list[int]] = []
     longest = 0
     for i in map(int, np.argsort(-lengths, kind="stable")):
-        fits = batch_size is None or (len(groups[-1]) + 1) * longest <= batch_size if groups else False
+        fits = bool(groups) and (len(groups[-1]) + 1) * longest <= batch_size
         if not fits or 2 * lengths[i] < longest:
             groups.append([])
             longest = int(lengths[i])

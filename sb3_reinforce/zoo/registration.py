@@ -37,9 +37,8 @@ def _offer_hyperparameters(manager_class: Any, package: Path) -> None:
     read = manager_class.read_hyperparameters
     if read.__name__ == "read_offered_hyperparameters":
         return
-    # Within RL Zoo's package or, in a checkout of it, beside the package.
     files = ("reinforce.yml", "reinforce_mask.yml", "reinforce_lstm.yml")
-    ours = {str(folder / "hyperparams" / name): name for folder in (package, package.parent) for name in files}
+    ours = {str(folder / name): name for folder in folders(package) for name in files}
     ours |= {name: name for name in (*files, "reinforce_textbook.yml")}
 
     def read_offered_hyperparameters(manager: Any) -> Any:
@@ -50,15 +49,18 @@ def _offer_hyperparameters(manager_class: Any, package: Path) -> None:
     manager_class.read_hyperparameters = read_offered_hyperparameters
 
 
+def folders(package: Path) -> tuple[Path, Path]:
+    """Where a package's hyperparameters are: within it or, in a checkout, beside it."""
+    return package / "hyperparams", package.parent / "hyperparams"
+
+
 def hyperparams_file(name: str = "reinforce.yml") -> Path:
     """Path of a file of hyperparameters that comes with this package.
 
     :param name: name of the file
     :raises FileNotFoundError: if there is none of that name
     """
-    package = Path(__file__).parents[1]
-    # Within the package where it was installed from a wheel, beside it in a checkout.
-    for folder in (package / "hyperparams", package.parent / "hyperparams"):
+    for folder in folders(Path(__file__).parents[1]):
         if (folder / name).is_file():
             return folder / name
     raise FileNotFoundError(f"No hyperparameters {name!r} come with sb3_reinforce.")

@@ -18,7 +18,7 @@ from gymnasium.envs.registration import get_env_id, parse_env_id
 from rl_zoo3.utils import get_wrapper_class
 from stable_baselines3.common.monitor import Monitor
 
-from sb3_reinforce.zoo.registration import hyperparams_file
+from sb3_reinforce.zoo.registration import folders, hyperparams_file
 
 Hyperparameters = dict[str, Any]
 Wrappers = Literal["own", "reinforce", "none"]
@@ -81,9 +81,7 @@ def _file(algo: str, conf_file: str | None) -> Path:
     if conf_file is not None and Path(conf_file).is_file():
         return Path(conf_file)
     name = conf_file or f"{algo}.yml"
-    package = Path(rl_zoo3.__path__[0])
-    # Theirs is within their package or, in a checkout of it, beside it.
-    theirs = [] if conf_file else [package / "hyperparams" / name, package.parent / "hyperparams" / name]
+    theirs = [] if conf_file else [folder / name for folder in folders(Path(rl_zoo3.__path__[0]))]
     try:
         return hyperparams_file(name)
     except FileNotFoundError as error:
