@@ -214,6 +214,14 @@ def test_what_was_not_asked_for_is_not_missed():
     assert not [line for line in report.cautions(several, settings) if "have failed" in line]
 
 
+def test_whoever_takes_the_default_is_named_once():
+    several = rows("Own-v0", a2c=[1], reinforce=[1], ppo=[1]).assign(entry=["default", "default", "Own-v1"])
+    assert [line for line in report.cautions(several, {}) if "hyperparameters for it" in line] == [
+        "Own-v0: A2C, REINFORCE have no hyperparameters for it, and take those of `default`.",
+        "Own-v0: PPO has no hyperparameters for it, and takes those of `Own-v1`.",
+    ]
+
+
 def test_wrappers_that_all_have_are_named():
     arguments = {"env_wrapper": [{"rl_zoo3.wrappers.FrameSkip": {"skip": 2}}]}
     settings = {f"{algo} on CartPole-v1": arguments for algo in ("reinforce", "a2c")}

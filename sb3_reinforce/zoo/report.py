@@ -265,8 +265,10 @@ def cautions(rows: pd.DataFrame, settings: Mapping[str, Mapping[str, Any]]) -> l
         elif any(wrappers.values()):
             found.append(f"{env_id}: environment wrappers are the same for all: {next(iter(wrappers.values()))}.")
         others = here[(here["entry"] != env_id) & (here["entry"] != "atari")].drop_duplicates("algo")
-        for algo, entry in zip(others["algo"], others["entry"], strict=True):
-            found.append(f"{env_id}: {label(algo)} has no hyperparameters for it, and takes those of `{entry}`.")
+        for entry, those in others.groupby("entry", sort=False):
+            has, takes = ("has", "takes") if len(those) == 1 else ("have", "take")
+            names = ", ".join(map(label, those["algo"]))
+            found.append(f"{env_id}: {names} {has} no hyperparameters for it, and {takes} those of `{entry}`.")
     tuned = rows[(rows["algo"] == "reinforce") & (rows["entry"] == rows["env"]) & (rows["seed"] < FRESH_SEED)]
     if len(tuned):
         found.append(
