@@ -76,6 +76,8 @@ class GradientStatsCallback(BaseCallback):
 
     def _on_rollout_end(self) -> None:
         estimates, scores = (each.double() for each in self.model.trajectory_estimates())
+        if self._scores is not None and self._scores.shape[0] != scores.shape[1]:  # parameters were frozen or freed
+            self._scores = self._parameters = None
         estimate = estimates.mean(0)
         trace = estimates.var(0).sum().item()
         variance = trace / len(estimates)

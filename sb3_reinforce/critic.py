@@ -56,13 +56,22 @@ def fit(
     policy = evaluator.policy
     policy.set_training_mode(True)  # whichever the last pass through the batch has left
     expected = evaluator.batch.to_torch(targets)
-    features = evaluator.fixed_features(parameters)
-    for _ in range(n_updates):
+    features: th.Tensor | None = None
+
+    def prepare() -> None:
+        nonlocal features
+        features = evaluator.fixed_features(parameters)
+
+    def accumulate() -> None:
         policy.zero_grad(set_to_none=True)
         for part in evaluator.parts():
             loss = F.mse_loss(evaluator.values(part, features), expected[part.steps], reduction="sum") / len(targets)
             if loss.requires_grad:
                 (vf_coef * loss).backward(inputs=parameters)
+
+    evaluator.everyones(prepare)
+    for _ in range(n_updates):
+        evaluator.everyones(accumulate)
         step(policy, max_grad_norm)
 
 

@@ -81,12 +81,12 @@ def join() -> None:
 def _timeout() -> timedelta:
     text = os.environ.get(TIMEOUT_VARIABLE, str(_DEFAULT_TIMEOUT))
     try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not seconds > 0:
+        timeout = timedelta(seconds=float(text))
+    except (ValueError, OverflowError):  # the second of what is more than a timedelta holds
+        timeout = timedelta()
+    if not timeout > timedelta():
         raise ValueError(f"`{TIMEOUT_VARIABLE}` must be a number of seconds above 0, but it is {text!r}.")
-    return timedelta(seconds=seconds)
+    return timeout
 
 
 def leave() -> None:
@@ -131,14 +131,24 @@ def everyones(find: Callable[[], T]) -> list[T]:
         error = raised
     told: list[Any] = [None] * n_processes()
     failure = None if error is None else (type(error).__name__, str(error))
-    _talk(dist.all_gather_object, told, (failure, found))
-    if error is not None:
-        raise _known(error)
+    try:
+        _talk(dist.all_gather_object, told, (failure, found))
+    finally:
+        if error is not None:  # also where the others do not listen any more
+            raise _known(error)
     for number, (failure, _) in enumerate(told):
         if failure is not None:
-            kind = getattr(builtins, failure[0], RuntimeError)
-            raise _known(kind(f"Process {number}: {failure[1]}"))
+            raise _known(_of_kind(failure[0], f"Process {number}: {failure[1]}"))
     return [each for _, each in told]
+
+
+def _of_kind(name: str, text: str) -> Exception:
+    """What another process has raised, as an error of the same class where a text is all that this takes."""
+    try:
+        error: Exception = getattr(builtins, name, RuntimeError)(text)
+    except TypeError:  # as a UnicodeDecodeError, which takes more
+        error = RuntimeError(f"{text} ({name})")
+    return error
 
 
 def together(act: Callable[[], T]) -> T:

@@ -25,7 +25,9 @@ def likelihood_ratio_loss(log_probs: th.Tensor, weights: th.Tensor, n_episodes: 
     return -(log_probs * weights.detach()).sum() / n_episodes
 
 
-def entropy_loss(log_probs: th.Tensor, entropy: th.Tensor | None, n_episodes: int) -> th.Tensor:
+def entropy_loss(
+    log_probs: th.Tensor, entropy: th.Tensor | None, n_episodes: int, ratios: th.Tensor | float = 1.0
+) -> th.Tensor:
     r"""Minus the entropy of the policy, summed over steps and averaged over trajectories.
 
     .. math:: -\frac{1}{m} \sum_{i=1}^{m} \sum_{t} H(\pi_\theta(\cdot \mid s_{i,t}))
@@ -38,12 +40,15 @@ def entropy_loss(log_probs: th.Tensor, entropy: th.Tensor | None, n_episodes: in
 
     .. math:: \nabla H(\pi_\theta) = -E_{a \sim \pi_\theta}[\log \pi_\theta(a) \, \nabla \log \pi_\theta(a)]
 
+    Of actions that another policy has taken, each is weighted with its likelihood ratio.
+
     :param log_probs: log-probability of each action taken, float ``[B]``, with graph
     :param entropy: entropy of the policy at each step, float ``[B]``, with graph; None: there is no closed form
     :param n_episodes: m, number of trajectories in the whole batch, at least 1
+    :param ratios: likelihood ratio of each action to the policy that took it, float ``[B]``; 1 where it was this one
     :return: scalar tensor
     """
     if entropy is None:
-        score = log_probs.detach() * (log_probs - log_probs.detach())  # 0, with the gradient log π ∇log π
+        score = ratios * log_probs.detach() * (log_probs - log_probs.detach())  # 0, with the gradient log π ∇log π
         return (log_probs.detach() + score).sum() / n_episodes
     return -entropy.sum() / n_episodes

@@ -41,6 +41,9 @@ class Evaluator:
         #: What a function finds in each process that has a part of the batch.
         self.everyones = alone if batch.own is None else everyones
         self.batch_size = batch_size or self._steps_that_fit()
+        own = batch.own_steps
+        while self.batch_size > 2 and (own.stop - own.start) % self.batch_size == 1:
+            self.batch_size -= 1  # a single step would be left for the last part, which batch normalisation refuses
 
     def parts(self, within: slice | None = None) -> Iterator[EpisodicRolloutBufferSamples]:
         """What this process has of the batch, or the trajectory ``within`` it, in parts that each fit in one pass."""
@@ -107,9 +110,14 @@ class Evaluator:
             return None
         if overrides(self.policy, "predict_values", "extract_features"):
             return None
+        found: th.Tensor | None = None
         with th.no_grad():
-            parts = [BaseModel.extract_features(self.policy, part.observations, extractor) for part in self.parts()]
-        return th.cat(parts)
+            for part in self.parts():
+                features = BaseModel.extract_features(self.policy, part.observations, extractor)
+                if found is None:  # of steps that another process has, nothing is written or read
+                    found = features.new_empty(len(self.batch.order), features.shape[1])
+                found[part.steps] = features
+        return found
 
     def all_log_probs(self) -> np.ndarray:
         """log π of each action taken, by the policy as it is, float32 ``[M]``; leaves it in eval mode, that of the rollout."""

@@ -25,7 +25,7 @@ class Surrogate(NamedTuple):
     """Trainable parameters that log π does not depend on: those of the value network alone."""
 
 
-def accumulate(evaluator: Evaluator, weights: np.ndarray, ent_coef: float) -> Surrogate:
+def accumulate(evaluator: Evaluator, weights: np.ndarray, ent_coef: float, log_ratios: np.ndarray | None = None) -> Surrogate:
     """Leave in ``grad`` of the policy's parameters minus the likelihood-ratio estimate, and the entropy bonus's part.
 
     Of a batch of several processes each leaves its own summands, which ``step`` adds up.
@@ -33,11 +33,13 @@ def accumulate(evaluator: Evaluator, weights: np.ndarray, ent_coef: float) -> Su
     :param evaluator: the policy and the batch
     :param weights: ψ of each step, float ``[M]``
     :param ent_coef: entropy coefficient, at least 0
+    :param log_ratios: log π - log π_old of each action taken, float ``[M]``; None: the batch is of this policy
     """
     psi = evaluator.batch.to_torch(weights)
+    ratios = None if log_ratios is None else evaluator.batch.to_torch(np.exp(log_ratios))
     n_episodes = len(evaluator.batch.lengths)
     parameters = _trainable(evaluator.policy)
-    for parameter in parameters:
+    for parameter in evaluator.policy.parameters():  # those that were frozen since the last step, too
         parameter.grad = None
 
     def own() -> tuple[float, float, np.ndarray]:
@@ -45,10 +47,10 @@ def accumulate(evaluator: Evaluator, weights: np.ndarray, ent_coef: float) -> Su
         for part in evaluator.parts():
             log_probs, entropy = evaluator.log_probs(part)
             loss = likelihood_ratio_loss(log_probs, psi[part.steps], n_episodes)
-            bonus = entropy_loss(log_probs, entropy, n_episodes)
+            bonus = entropy_loss(log_probs, entropy, n_episodes, 1.0 if ratios is None else ratios[part.steps])
             # Without a bonus, spare the backward pass through what is only logged.
             objective = loss + ent_coef * bonus if ent_coef > 0 else loss
-            if objective.requires_grad:  # not where the policy is frozen
+            if objective.requires_grad or not th.is_grad_enabled():  # not where the policy is frozen
                 objective.backward()
             policy_loss += loss.item()
             seen[part.steps] = log_probs.detach()
@@ -77,6 +79,8 @@ def trajectory_gradients(evaluator: Evaluator, weights: np.ndarray) -> tuple[th.
         for i, trajectory in enumerate(trajectories):
             for part in evaluator.parts(within=trajectory):
                 log_probs, _ = evaluator.log_probs(part)
+                if not log_probs.requires_grad:  # the policy is frozen
+                    continue
                 for k, weighted in enumerate(((log_probs * psi[part.steps]).sum(), log_probs.sum())):
                     gradients = th.autograd.grad(weighted, parameters, retain_graph=k == 0, allow_unused=True)
                     filled = [th.zeros_like(p) if g is None else g for p, g in zip(parameters, gradients, strict=True)]

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch as th
 from stable_baselines3.common.callbacks import (
     BaseCallback,
     CallbackList,
@@ -89,6 +90,7 @@ class ParallelAlgorithm(OnPolicyAlgorithm):
             "moments": _moments(self),
             "model": {name: getattr(self, name) for name in _GOES_ON if hasattr(self, name)},
         }
+        self._seed_apart()
         state = distributed.from_first(state)
         self.policy.load_state_dict(state["policy"])
         self.policy.optimizer.load_state_dict(state["optimizer"])
@@ -97,6 +99,16 @@ class ParallelAlgorithm(OnPolicyAlgorithm):
         _set_moments(self, state["moments"])
         if distributed.rank() > 0:
             self.set_logger(Logger(folder=None, output_formats=[]))
+
+    def _seed_apart(self) -> None:
+        """Give each process random numbers of its own, where some stand at the same.
+
+        So it is where the model was seeded before the script has initialised the group, or all have called
+        ``set_random_seed``.
+        """
+        states = distributed.everyones(lambda: th.get_rng_state().numpy().tobytes())
+        if len(set(states)) < len(states):
+            self.set_random_seed(th.initial_seed() % 2**32 if self.seed is None else self.seed)
 
     def _collected_together(self, collect: Callable[[], Collected | None]) -> Collected | None:
         """What all processes have collected. They count each other's steps, and share what ``VecNormalize`` has seen.

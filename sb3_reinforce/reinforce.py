@@ -49,7 +49,7 @@ class REINFORCE(EpisodicOnPolicyAlgorithm):
     :param baseline: What is subtracted from it. None; "mean" of the m returns; "leave_one_out", the mean of the other
         m-1 returns; "time_leave_one_out", the mean of the others' rewards-to-go at the same step;
         "moving_average" of the returns of earlier batches; "optimal", the baseline of least variance for each parameter,
-        from the other m-1 trajectories; "value", the policy's value network as fitted to earlier batches
+        from the other m-1 trajectories, of which rewards-to-go take three or more; "value", the policy's value network as fitted to earlier batches
     :param normalize_advantage: Whether to shift and scale what multiplies ∇log π to mean 0 and deviation 1 over the
         steps of the batch. Where all m returns are the same, it is made 0: no trajectory was better than another
     :param ent_coef: Entropy coefficient for the loss calculation, at least 0
@@ -218,6 +218,7 @@ class REINFORCE(EpisodicOnPolicyAlgorithm):
             self.logger.record("train/carried_effective_sample_size", effective)
 
         self._update_learning_rate(self.policy.optimizer)
+        log_ratios = carried_log_ratios
         for epoch in range(self.n_epochs):
             if epoch > 0:
                 log_ratios = evaluator.all_log_probs() - old_log_probs
@@ -228,7 +229,8 @@ class REINFORCE(EpisodicOnPolicyAlgorithm):
                 if not effective >= self.min_effective_share * len(batch.lengths):
                     break
                 ratios = likelihood_ratios(log_ratios, batch.lengths)
-            surrogate = self._update_policy(evaluator, weights(rewards, batch.lengths, family, learned, ratios, carried))
+            psi = weights(rewards, batch.lengths, family, learned, ratios, carried)
+            surrogate = self._update_policy(evaluator, psi, log_ratios)
             old_log_probs = surrogate.log_probs if old_log_probs is None else old_log_probs
             self.logger.record("train/n_epochs", epoch + 1)
         if self.baseline == "value":
@@ -292,11 +294,15 @@ class REINFORCE(EpisodicOnPolicyAlgorithm):
         fresh = np.isnan(earlier)
         return None if fresh.all() else np.where(fresh, np.float32(0), evaluator.all_log_probs() - earlier)
 
-    def _update_policy(self, evaluator: Evaluator, psi: np.ndarray) -> gradients.Surrogate:
-        """One gradient step of the policy with the weights ψ, float ``[M]``."""
+    def _update_policy(self, evaluator: Evaluator, psi: np.ndarray, log_ratios: np.ndarray | None) -> gradients.Surrogate:
+        """One gradient step of the policy.
+
+        :param psi: ψ of each step, float ``[M]``
+        :param log_ratios: log π - log π_old of each action taken, float ``[M]``; None: the batch is of this policy
+        """
         # Switch to train mode (this affects batch norm / dropout)
         self.policy.set_training_mode(True)
-        surrogate = gradients.accumulate(evaluator, psi, self.ent_coef)
+        surrogate = gradients.accumulate(evaluator, psi, self.ent_coef, log_ratios)
         if self.baseline == "optimal":
             gradients.subtract_optimal_baseline(evaluator, psi)
         grad_norm = gradients.step(self.policy, self.max_grad_norm)

@@ -612,6 +612,22 @@ def test_bootstrapping_is_off_by_default() -> None:
     assert make_model(scripted([3])).bootstrap_truncated is False
 
 
+def test_what_is_frozen_between_calls_of_learn_stays() -> None:
+    """The gradient of the last step is not applied again."""
+    model = make_model(scripted([3], [5]), n_episodes=2, baseline="value", return_type="reward_to_go").learn(1)
+    for parameter in model.policy.parameters():
+        parameter.requires_grad_(parameter is model.policy.action_net.bias)
+    before = stored(model)
+    model.learn(20, reset_num_timesteps=False)
+    assert changed(model, before) == {"action_net.bias"}
+
+
+def test_without_gradients_nothing_is_said_to_be_learned() -> None:
+    """An error, as with A2C."""
+    with th.no_grad(), pytest.raises(RuntimeError, match="does not require grad"):
+        make_model(scripted([3])).learn(1)
+
+
 @pytest.mark.parametrize("max_grad_norm", [None, 1.0])
 @pytest.mark.parametrize("frozen", ["value", "policy", "both"])
 def test_what_is_frozen_stays_and_the_rest_learns(frozen: str, max_grad_norm: float | None) -> None:

@@ -16,7 +16,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
-from envs import FaultyEnv, vectorized
+from envs import FaultyEnv, SpacesEnv, vectorized
 from stable_baselines3.common.callbacks import (
     BaseCallback,
     CallbackList,
@@ -35,6 +35,7 @@ from torch import distributed as dist
 from sb3_reinforce import REINFORCE, AdaptiveEpisodesCallback, GradientStatsCallback, distributed, parallel
 from sb3_reinforce.batch import Batch
 from sb3_reinforce.contrib import MaskableREINFORCE, RecurrentREINFORCE
+from sb3_reinforce.evaluation import Evaluator
 from sb3_reinforce.zoo import launch
 
 pytestmark = pytest.mark.skipif(not dist.is_available() or sys.platform == "win32", reason="processes are forked")
@@ -265,6 +266,26 @@ def test_two_processes_learn_what_one_does_of_the_same_trajectories(options: dic
     assert not np.allclose(before["action_net.weight"], after["action_net.weight"], atol=2e-4)
 
 
+def test_the_value_fit_takes_features_that_the_policy_has_learned(tmp_path: Path) -> None:
+    """Each process computes those of its own steps once a batch. The fit is the same as with none that are kept."""
+    image = gym.spaces.Box(0, 255, (1, 36, 36), np.uint8)
+
+    def learn(keeps: bool) -> dict[str, np.ndarray]:
+        options = {"baseline": "value", "return_type": "reward_to_go", "learning_rate": 1e-3, "n_episodes": 4}
+        model = make(SpacesEnv(image, gym.spaces.Discrete(2)), policy="CnnPolicy", **options)
+        with pytest.MonkeyPatch.context() as patch:
+            if not keeps:
+                patch.setattr(Evaluator, "fixed_features", lambda *_: None)
+            model.learn(1)
+        return state(model)
+
+    kept, same = in_processes(lambda number: learn(True), tmp_path)
+    computed, _ = in_processes(lambda number: learn(False), tmp_path)
+    assert equal(kept, same)
+    for name, each in kept.items():
+        np.testing.assert_allclose(each, computed[name], rtol=0, atol=1e-5, err_msg=name)
+
+
 # --- where they start ----------------------------------------------------------------------------------------------------
 
 
@@ -283,6 +304,26 @@ def test_all_start_from_where_process_0_stands(tmp_path: Path) -> None:
     assert not equal(first, second)
     assert equal(first, first_after)
     assert equal(first, second_after)
+
+
+@pytest.mark.parametrize("seed", [None, 3])
+def test_processes_that_stand_at_the_same_random_numbers_are_set_apart(seed: int | None, tmp_path: Path) -> None:
+    """The script has seeded all alike, or made the model before the group."""
+
+    def learn(number: int) -> Any:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(distributed, "rank", lambda: 0)
+            th.manual_seed(0)
+            model = make(seed=seed)
+        env = model.get_env()
+        env.seed(0)
+        batches = keep_batches(model)
+        model.learn(1)
+        return batches[0].observations, batches[0].actions
+
+    (obs, actions), (other_obs, other_actions) = in_processes(learn, tmp_path)
+    assert not np.isin(other_obs, obs).any()
+    assert len(actions) != len(other_actions) or (actions != other_actions).any()
 
 
 def test_each_process_has_a_seed_of_its_own_and_the_whole_is_repeatable(tmp_path: Path) -> None:
@@ -345,7 +386,7 @@ def test_making_and_loading_a_model_joins_nobody(monkeypatch: pytest.MonkeyPatch
 def test_the_timeout_is_a_number_of_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("RANK", "0"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "localhost"), ("MASTER_PORT", "29999")):
         monkeypatch.setenv(name, value)
-    for text in ("soon", "0", "nan"):
+    for text in ("soon", "0", "nan", "inf"):
         monkeypatch.setenv(distributed.TIMEOUT_VARIABLE, text)
         with pytest.raises(ValueError, match=f"must be a number of seconds above 0, but it is {text!r}"):
             distributed.join()
@@ -521,6 +562,55 @@ def test_what_one_process_meets_all_raise(learn: Callable[[int], Any], message: 
         with pytest.raises(ValueError, match=message):
             raise error
     assert time.monotonic() - start < PATIENCE / 2
+
+
+class Full(Evaluator):
+    """Finds no memory for the value network, in process 1."""
+
+    def values(self, *args: Any) -> th.Tensor:
+        if th.is_grad_enabled() and distributed.rank() == 1:
+            raise MemoryError("no room")
+        return super().values(*args)
+
+
+def test_what_one_process_meets_in_the_value_fit_all_raise(tmp_path: Path) -> None:
+    def learn(number: int) -> None:
+        model = make(baseline="value")
+        model._evaluator = lambda batch: Full(model.policy, batch, None)  # type: ignore[method-assign]
+        model.learn(1)
+
+    start = time.monotonic()
+    for error in in_processes(learn, tmp_path):
+        assert isinstance(error, MemoryError)
+        assert "no room" in str(error)
+    assert time.monotonic() - start < PATIENCE / 2
+
+
+def test_an_error_that_a_text_does_not_make_is_told_as_another(tmp_path: Path) -> None:
+    def fail(number: int) -> None:
+        if number == 1:
+            b"\xff".decode()
+
+    here, there = in_processes(lambda number: distributed.together(lambda: fail(number)), tmp_path)
+    assert isinstance(there, UnicodeDecodeError)
+    assert isinstance(here, RuntimeError)
+    assert "Process 1: 'utf-8' codec can't decode byte 0xff" in str(here)
+
+
+def test_an_error_is_said_also_where_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others have ended, or wait in another call."""
+
+    def lost(*_: Any) -> None:
+        raise RuntimeError("Connection closed by peer")
+
+    def fail() -> None:
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(distributed, "n_processes", lambda: 2)
+    monkeypatch.setattr(dist, "all_gather_object", lost)
+    monkeypatch.setattr(distributed, "rank", lambda: 1)
+    with pytest.raises(MemoryError, match="no room"):
+        distributed.everyones(fail)
 
 
 class FailsAt(BaseCallback):

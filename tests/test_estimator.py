@@ -257,3 +257,22 @@ def test_the_entropy_bonus_of_a_squashed_policy_is_the_gradient_of_its_entropy()
     assert min(gradient.abs() for gradient in exact) > 0.2
     for ours, theirs in zip(th.autograd.grad(loss, parameters), exact, strict=True):
         assert ours.item() == pytest.approx(theirs.item(), abs=2e-3)
+
+
+def test_the_entropy_bonus_of_a_squashed_policy_is_right_for_actions_of_another_policy():
+    """As at the second use of a batch: each action is weighted with its likelihood ratio."""
+    mean, log_std = parameters = th.tensor(0.4, requires_grad=True), th.tensor(-0.3, requires_grad=True)
+    quantiles = th.distributions.Normal(0.0, 1.0).icdf((th.arange(20_000, dtype=th.float64) + 0.5) / 20_000)
+
+    def log_prob(gaussian_actions, mean=mean):
+        gaussian = th.distributions.Normal(mean, log_std.exp()).log_prob(gaussian_actions)
+        return gaussian - th.log(1 - th.tanh(gaussian_actions) ** 2)
+
+    own, others = mean + log_std.exp() * quantiles, (mean - 0.1 + log_std.exp() * quantiles).detach()
+    exact = th.autograd.grad(log_prob(own).mean(), parameters, retain_graph=True)
+    ratios = (log_prob(others) - log_prob(others, mean - 0.1)).exp().detach()
+    for weights, right in ((ratios, True), (1.0, False)):
+        loss = entropy_loss(log_prob(others), None, 20_000, weights)
+        gradients = th.autograd.grad(loss, parameters, retain_graph=True)
+        errors = [abs(ours - theirs) for ours, theirs in zip(gradients, exact, strict=True)]
+        assert (max(errors).item() < 5e-3) is right

@@ -117,6 +117,16 @@ def test_no_graph_outlives_an_update(space: spaces.Space[Any], n_epochs: int) ->
     assert not [each for each in graphs if each.shape[:1] == (14,)]
 
 
+@pytest.mark.parametrize("batch_size", [5, 6, 12])
+def test_no_part_is_of_a_single_step_where_two_fit(batch_size: int) -> None:
+    """Batch normalisation refuses one, and nobody knows how many steps a batch will have."""
+    model = collected(BOX, 13)
+    sizes = parts(model, batch_size)
+    assert max(sizes) <= batch_size
+    assert min(sizes) > 1
+    assert sum(sizes) == 13
+
+
 def test_cutting_a_graph_keeps_the_numbers() -> None:
     """Of a distribution that consists of several, too."""
     model = REINFORCE("MlpPolicy", scripted([2], action_space=spaces.MultiDiscrete([2, 3])))

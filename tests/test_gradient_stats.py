@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch as th
+from envs import scripted
 from oracle import TabularMDP, estimate, exact_gradient, make_model, probability, trajectories
 from stable_baselines3.common.callbacks import CallbackList
 from stable_baselines3.common.utils import LinearSchedule
@@ -232,3 +233,16 @@ def test_it_works_in_a_list_with_a_schedule_and_any_baseline():
             model = REINFORCE("MlpPolicy", tabular(2, seed=0), **options).learn(60, callback)
             parameters.append(th.nn.utils.parameters_to_vector(model.policy.parameters()))
         assert th.equal(*parameters)
+
+
+def test_parts_of_the_policy_may_be_frozen_and_freed():
+    """All of it too, while the value network learns alone."""
+    model = REINFORCE("MlpPolicy", scripted([3], [4]), n_episodes=2, baseline="value", seed=0)
+    callback, policy = GradientStatsCallback(), model.policy
+    parts = [policy.mlp_extractor.policy_net, policy.action_net]
+    for trained in ([], parts, parts[:1]):
+        for part in parts:
+            part.requires_grad_(part in trained)
+        model.learn(14, callback, reset_num_timesteps=False)
+        estimates, _ = model.trajectory_estimates()
+        assert bool(estimates.any()) == bool(trained)

@@ -67,6 +67,8 @@ def test_the_ends_of_the_ranges(last: bool, expected: dict[str, Any]) -> None:
     assert {name: arguments[name] for name in expected} == pytest.approx(expected)
     assert trial.user_attrs == pytest.approx({"gamma": expected["gamma"], "n_episodes": expected["n_episodes"]})
     assert arguments["policy_kwargs"]["log_std_init"] == (0.5 if last else -2.0)
+    assert arguments["use_sde"] is last
+    assert arguments.get("sde_sample_freq") == (1 if last else None)  # noise that steps share is refused with `carry_over`
     if last:  # a linear schedule of the greatest rate
         assert arguments["learning_rate"](0.5) == pytest.approx(0.025)
 

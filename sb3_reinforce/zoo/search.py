@@ -98,6 +98,8 @@ def convert(sampled_params: dict[str, Any]) -> dict[str, Any]:
     to_go = arguments["return_type"] == "reward_to_go"
     arguments["bootstrap_truncated"] &= to_go and arguments["baseline"] == "value"
     arguments["exact_discounting"] &= to_go
+    if arguments.get("use_sde"):
+        arguments["sde_sample_freq"] = 1  # noise that steps share is refused with `carry_over`, and not exact without
     layers = _LAYERS[arguments.pop("net_arch")]
     policy_kwargs: dict[str, Any] = {
         "net_arch": {"pi": layers, "vf": layers},
