@@ -87,6 +87,7 @@ def variants_table(rows: pd.DataFrame, algos: list[str]) -> str:
 
 
 def scores(rows: pd.DataFrame, algos: list[str]) -> statistics.Scores:
+    rows = rows[rows["algo"].isin(algos)]  # variants were run on fewer environments
     run = [algo for algo in algos if algo in set(rows["algo"])]
     return statistics.scores(rows, run, report.FEWEST_ENVS, report.FEWEST_SEEDS)
 
