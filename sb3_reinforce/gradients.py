@@ -36,7 +36,7 @@ def accumulate(evaluator: Evaluator, weights: np.ndarray, ent_coef: float, log_r
     :param log_ratios: log π - log π_old of each action taken, float ``[M]``; None: the batch is of this policy
     """
     psi = evaluator.batch.to_torch(weights)
-    ratios = None if log_ratios is None else evaluator.batch.to_torch(np.exp(log_ratios))
+    ratios = None if log_ratios is None else evaluator.batch.to_torch(log_ratios).exp()
     n_episodes = len(evaluator.batch.lengths)
     parameters = _trainable(evaluator.policy)
     for parameter in evaluator.policy.parameters():  # those that were frozen since the last step, too

@@ -101,10 +101,11 @@ def test_environments_get_actions_of_their_space(space: spaces.Space[Any], n_env
     assert any(name.startswith("action_net") for name in changed(model, before))
 
 
-#: Each, by turns of one environment with discrete actions and two with continuous ones.
+#: By turns in the suite, and all where there is time.
 OBSERVED = [
-    pytest.param(space, *((spaces.Discrete(3), 1), (BOX, 2))[i % 2], id=name)
+    pytest.param(space, action_space, k, id=f"{name}-{k}", marks=[pytest.mark.slow] * ((i + k) % 2))
     for i, (name, space) in enumerate(OBSERVATION_SPACES.items())
+    for k, action_space in ((1, spaces.Discrete(3)), (2, BOX))
 ]
 
 

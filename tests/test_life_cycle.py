@@ -343,6 +343,8 @@ class Copies(BaseCallback):
 
 
 COPIED: list[tuple[spaces.Space[Any], dict[str, Any]]] = [
+    (spaces.Discrete(2), {}),
+    (BOX, {"baseline": "value"}),
     (spaces.MultiDiscrete([2, 2]), {"n_epochs": 2}),
     (spaces.MultiBinary(2), {"baseline": "optimal"}),
     (BOX, {"use_sde": True, "sde_sample_freq": 1, "baseline": "value"}),
@@ -350,7 +352,10 @@ COPIED: list[tuple[spaces.Space[Any], dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("space", "options"), COPIED, ids=map(str, COPIED))
+@pytest.mark.parametrize(
+    ("space", "options"),
+    [pytest.param(*case, id=str(case), marks=[pytest.mark.slow] * (i < 2)) for i, case in enumerate(COPIED)],
+)
 def test_a_policy_can_be_copied_at_every_event(space: spaces.Space[Any], options: dict[str, Any]) -> None:
     """As for a league of opponents: no graph of an update is left in it. After ``learn`` too, where A2C's cannot be."""
     options = {**options, "policy_kwargs": {"net_arch": [4], **options.get("policy_kwargs", {})}}

@@ -348,6 +348,13 @@ def test_the_pages_are_up_to_date_with_what_was_learned(preset, monkeypatch):
     assert without_intervals(aggregate) in without_intervals(everything)
 
 
+@pytest.mark.slow
+def test_the_aggregate_of_equal_steps_is_up_to_date(preset):
+    """Its intervals too, which take half a minute."""
+    scores = preset.scores(preset.load(preset.EQUAL, preset.EQUAL_STEPS), preset.FIRST_PAGE)
+    assert report.aggregate_table(scores, "results/equal_profiles.png") in PAGES[0].read_text()
+
+
 def test_where_reinforce_loses(preset):
     """By means, and against what was quoted only where nothing was run."""
     learned = pd.concat([rows(reinforce=[400, 500], a2c=[300, 300]), rows("Other-v0", reinforce=[1], ppo=[2])])

@@ -33,15 +33,15 @@ class _Reloadable(MaskableActorCriticPolicy):
 
 
 class MlpPolicy(_Reloadable):
-    """sb3-contrib\'s ``MaskableActorCriticPolicy``, loaded as it was made."""
+    """sb3-contrib's ``MaskableActorCriticPolicy``, loaded as it was made."""
 
 
 class CnnPolicy(_Reloadable, MaskableActorCriticCnnPolicy):
-    """sb3-contrib\'s ``MaskableActorCriticCnnPolicy``, loaded as it was made."""
+    """sb3-contrib's ``MaskableActorCriticCnnPolicy``, loaded as it was made."""
 
 
 class MultiInputPolicy(_Reloadable, MaskableMultiInputActorCriticPolicy):
-    """sb3-contrib\'s ``MaskableMultiInputActorCriticPolicy``, loaded as it was made."""
+    """sb3-contrib's ``MaskableMultiInputActorCriticPolicy``, loaded as it was made."""
 
 
 class MaskableREINFORCE(REINFORCE):

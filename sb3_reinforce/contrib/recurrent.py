@@ -45,15 +45,15 @@ class _Mended(RecurrentActorCriticPolicy):
 
 
 class MlpLstmPolicy(_Mended):
-    """sb3-contrib\'s ``RecurrentActorCriticPolicy``, loaded as it was made."""
+    """sb3-contrib's ``RecurrentActorCriticPolicy``, loaded as it was made."""
 
 
 class CnnLstmPolicy(_Mended, RecurrentActorCriticCnnPolicy):
-    """sb3-contrib\'s ``RecurrentActorCriticCnnPolicy``, loaded as it was made."""
+    """sb3-contrib's ``RecurrentActorCriticCnnPolicy``, loaded as it was made."""
 
 
 class MultiInputLstmPolicy(_Mended, RecurrentMultiInputActorCriticPolicy):
-    """sb3-contrib\'s ``RecurrentMultiInputActorCriticPolicy``, loaded as it was made."""
+    """sb3-contrib's ``RecurrentMultiInputActorCriticPolicy``, loaded as it was made."""
 
 
 class RecurrentREINFORCE(REINFORCE):

@@ -62,8 +62,8 @@ def main(arguments: list[str]) -> None:
         jobs = _plan(args, contestants, folder, parser)
         _work(jobs, args.jobs, folder)
     except OSError as error:
-        remedy = "with room, the same command goes on" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "it stays there"
-        sys.exit(f"sb3-reinforce compare: {error}. What was finished is in {folder}; {remedy}.")
+        when = "with room" if error.errno == errno.ENOSPC else "once it can be written to"
+        sys.exit(f"sb3-reinforce compare: {error}. What was finished is in {folder}; {when}, the same command goes on.")
     except KeyboardInterrupt:
         print("\nInterrupted. The same command goes on.", file=sys.stderr)
         sys.exit(130)

@@ -287,8 +287,9 @@ def cautions(rows: pd.DataFrame, settings: Mapping[str, Mapping[str, Any]]) -> l
 def _asked(settings: Mapping[str, Any], rows: pd.DataFrame) -> tuple[list[str], list[str]]:
     """Algorithms and environments that were asked for, in this order, whether or not a run of theirs was finished."""
     pairs = [key.split(" on ", 1) for key in settings]
-    algos, env_ids = (list(dict.fromkeys([pair[i] for pair in pairs] + in_order(rows[("algo", "env")[i]]))) for i in (0, 1))
-    return algos, env_ids
+    algos = dict.fromkeys([*(algo for algo, _ in pairs), *rows["algo"]])
+    env_ids = dict.fromkeys([*(env_id for _, env_id in pairs), *rows["env"]])
+    return list(algos), list(env_ids)
 
 
 def _wrappers(arguments: Mapping[str, Any]) -> str:
@@ -311,9 +312,8 @@ def load(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
     settings = records.read_json(folder / "settings.json")
     rows, curves = _table(folder / "results.csv"), _table(folder / "curves.csv")
     algos, env_ids = _asked(settings, rows)
-    rows = rows.sort_values("seed", kind="stable")
-    rows = rows.sort_values("env", key=lambda names: names.map(env_ids.index), kind="stable")
-    rows = rows.sort_values("algo", key=lambda names: names.map(algos.index), kind="stable")
+    places = {"algo": algos.index, "env": env_ids.index, "seed": int}
+    rows = rows.sort_values(list(places), key=lambda column: column.map(places[column.name]), kind="stable")
     # Two commands at a time may have made the same run. One that was interrupted after its curve was written has that twice.
     rows = rows.drop_duplicates(["algo", "env", "seed"], keep="last").reset_index(drop=True)
     return rows, curves.drop_duplicates(["algo", "env", "seed", "steps"], keep="last"), settings
