@@ -2,6 +2,8 @@
 
 import sys
 import warnings
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NoReturn
 
 import numpy as np
@@ -92,20 +94,23 @@ def check_step(obs: Any, rewards: Any, dones: Any, space: spaces.Space[Any], n_e
 
 def last_reset(env: VecEnv) -> object:
     """What tells one reset of the environments from another: the list of seeds, which SB3's make anew at each."""
-    return getattr(env.unwrapped, "_seeds", None)
+    return reset_teller(env)()
 
 
-def check_still_in_episode(env: VecEnv, reset: object) -> None:
+def reset_teller(env: VecEnv) -> Callable[[], object]:
+    """``last_reset`` of an environment, for each step of a rollout: without a call in Python."""
+    return partial(getattr, env.unwrapped, "_seeds", None)
+
+
+def check_still_in_episode(seeds: object, reset: object) -> None:
     """Refuse to go on with episodes that somebody else has ended.
 
-    :param env: what is stepped in the end
+    :param seeds: the last reset
     :param reset: the reset that the rollout knows of
     :raises RuntimeError: naming who may have done it, and the remedy
     """
-    seeds = last_reset(env)
     # `env.seed(...)` replaces the list as well; only a reset leaves nothing but None in it.
-    seeded = isinstance(seeds, list) and None not in seeds
-    if seeds is not reset and not seeded:
+    if seeds is not reset and not (isinstance(seeds, list) and None not in seeds):
         raise RuntimeError(
             "The training environment was reset during a rollout, as by a callback that evaluates on it: two "
             "episodes would be taken for one. Evaluate on another environment, or at the end of a rollout."

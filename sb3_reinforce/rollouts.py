@@ -226,7 +226,7 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
         # Environments whose next step only resets them: it belongs to no trajectory. Updated in place, so looked up once.
         resetting = getattr(env, "resetting", None)
         acted, n_acted = np.ones(env.num_envs, dtype=bool), env.num_envs
-        base = env.unwrapped
+        last_reset = guards.reset_teller(env)
         values, log_probs, obs_tensor = map(guards.NotComputed, ("values", "log_probs", "obs_tensor"))
 
         callback.update_locals(locals())
@@ -249,7 +249,7 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
                 acted = ~resetting
                 n_acted = int(np.count_nonzero(acted))
             new_obs, rewards, dones, infos = env.step(clipped_actions)
-            self._left_at = guards.last_reset(base)  # which may be a reset of its own, at the end of episodes
+            self._left_at = last_reset()  # which may be a reset of its own, at the end of episodes
             n_taken += n_acted
             self.num_timesteps += n_acted
             if n_taken > patience:
@@ -270,7 +270,7 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
             )
             if not callback.on_step():
                 return None
-            guards.check_still_in_episode(base, self._left_at)
+            guards.check_still_in_episode(last_reset(), self._left_at)
             rewards = callback.locals["rewards"]  # which a callback may have replaced
             if n_steps == 0:
                 guards.check_step(new_obs, rewards, dones, self.observation_space, env.num_envs)
@@ -354,7 +354,8 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
         return Evaluator(self.policy, batch, self.batch_size)
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_ahead"]  # begun episodes cannot be saved
+        # Begun episodes cannot be saved, and what tells objects of this process apart means nothing in another.
+        return [*super()._excluded_save_params(), "_ahead", "_compared", "_left_at"]
 
     def _reset_noise(self, n_envs: int) -> None:
         with th.no_grad():  # no gradient flows through the noise, and a graph would stay with the policy
