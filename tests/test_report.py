@@ -121,7 +121,7 @@ def test_one_environment_is_no_aggregate():
 
 
 def test_aggregates_compare_every_algorithm_with_the_first(monkeypatch):
-    monkeypatch.setattr(statistics, "REPETITIONS", 100)
+    monkeypatch.setattr(statistics, "REPETITIONS", 20)
     scores = {"reinforce": np.full((4, 2), 1.0), "a2c": np.full((4, 2), 0.5)}
     table = report.aggregate_table(scores)
     assert "| 2 environments × 4 seeds |" in table
@@ -132,7 +132,7 @@ def test_aggregates_compare_every_algorithm_with_the_first(monkeypatch):
 
 def test_aggregates_by_hand(monkeypatch):
     """The interquartile mean leaves out a quarter on either side; ties count half; and the same numbers come twice."""
-    monkeypatch.setattr(statistics, "REPETITIONS", 100)
+    monkeypatch.setattr(statistics, "REPETITIONS", 20)
     scores = {"a": np.array([[0.0], [1.0], [2.0], [9.0]]), "b": np.array([[0.0], [0.0], [2.0], [3.0]])}
     means, better = statistics.interquartile_means(scores), statistics.improvements(scores)
     assert means["a"].value == 1.5
@@ -240,7 +240,7 @@ def test_few_given_steps_may_differ():
 @pytest.mark.parametrize("algos", [("reinforce",), ("reinforce", "sac", "mine")])
 def test_a_report_of_little(tmp_path, algos, monkeypatch):
     """One environment and one seed, all given a number of steps: tables and pictures are there, and say how little it is."""
-    monkeypatch.setattr(statistics, "REPETITIONS", 100)
+    monkeypatch.setattr(statistics, "REPETITIONS", 20)
     runs = rows("Own-v0", threshold=np.nan, **{algo: [float(i)] for i, algo in enumerate(algos)}).assign(budget=100)
     runs.to_csv(tmp_path / "results.csv", index=False)
     points = [curve((10, 1, 2), (40, 4, 3), algo=algo, env="Own-v0", seed=0) for algo in algos]
@@ -256,7 +256,7 @@ def test_a_report_of_little(tmp_path, algos, monkeypatch):
 
 def test_a_report_of_enough(tmp_path, monkeypatch):
     """Three environments and three seeds are aggregated; the order is that of the command, not of the rows."""
-    monkeypatch.setattr(statistics, "REPETITIONS", 100)
+    monkeypatch.setattr(statistics, "REPETITIONS", 20)
     runs = pd.concat([rows(env, a2c=[300, 400, 500], reinforce=[475, 500, 480]) for env in "abc"])
     runs.to_csv(tmp_path / "results.csv", index=False)
     curve((10, 1, 2), (40, 4, 3), algo="a2c", env="a", seed=0).to_csv(tmp_path / "curves.csv", index=False)
