@@ -1,4 +1,4 @@
-"""The derivation of REINFORCE as a program: both sides of each line, number against number.
+"""The derivation of REINFORCE as a program: both sides of each step, number against number.
 
     python benchmarks/derivation.py
 

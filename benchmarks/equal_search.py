@@ -54,7 +54,7 @@ def _journal(algo: str, env_id: str, folder: Path) -> Path:
     return folder / f"{env_id}-{algo}.log"
 
 
-def search(algo: str, env_id: str, folder: Path) -> None:
+def search(algo: str, env_id: str, folder: Path) -> optuna.Study:
     """Have RL Zoo do the trials that are missing. Those that were cut short do not count.
 
     :param folder: for logs
@@ -64,7 +64,7 @@ def search(algo: str, env_id: str, folder: Path) -> None:
         known.tell(trial.number, state=TrialState.FAIL)
     missing = N_TRIALS - len(_ended(known))
     if missing <= 0:
-        return
+        return known
     conf_file = folder / f"{env_id}.yml"
     conf_file.write_text(yaml.safe_dump({env_id: ENTRY}))
     command = ["train", "--algo", algo, "--env", env_id, "--conf-file", conf_file, "--optimize-hyperparameters"]
@@ -75,6 +75,7 @@ def search(algo: str, env_id: str, folder: Path) -> None:
     with (folder / f"{env_id}-{algo}.txt").open("a") as output:
         words = [sys.executable, "-m", "sb3_reinforce.zoo", *map(str, command)]
         subprocess.run(words, check=True, stdout=output, stderr=subprocess.STDOUT)
+    return study(algo, env_id, folder)
 
 
 def _ended(known: optuna.Study) -> list[optuna.trial.FrozenTrial]:
@@ -128,11 +129,11 @@ def main() -> None:
     args.logs.mkdir(parents=True, exist_ok=True)
     done = {(row["algo"], row["env"]) for row in read(TRIALS)}
     due = [(algo, env_id) for env_id, algo in product(ENVS, ALGOS) if (algo, env_id) not in done]
-    with ThreadPoolExecutor(args.jobs) as pool:
-        list(pool.map(lambda each: search(*each, args.logs), due))
     origin = provenance()
-    for algo, env_id in due:
-        append(TRIALS, *({**row, **origin} for row in rows(algo, env_id, study(algo, env_id, args.logs))))
+    with ThreadPoolExecutor(args.jobs) as pool:
+        studies = pool.map(lambda each: search(*each, args.logs), due)
+        for (algo, env_id), known in zip(due, studies, strict=True):
+            append(TRIALS, *({**row, **origin} for row in rows(algo, env_id, known)))
     SEARCHED.mkdir(exist_ok=True)
     for algo in ALGOS:
         (SEARCHED / f"{algo}.yml").write_text(searched(read(TRIALS), algo))

@@ -55,9 +55,13 @@ def _check_combinations(arguments: Mapping[str, Any]) -> None:
         require(baseline == "value", '`baseline` must be "value" with `bootstrap_truncated=True`', baseline)
         rule = '`return_type` must be "reward_to_go" with `bootstrap_truncated=True`: V is the value of the rest only then'
         require(return_type == "reward_to_go", rule, return_type)
-    if arguments["exact_discounting"] or BASELINES[baseline].to_go_only:
-        option = "`exact_discounting=True`" if arguments["exact_discounting"] else f"`{baseline=}`"
-        rule = f'`return_type` must be "reward_to_go" with {option}: R(τ) is discounted exactly and the same at every step'
+    if arguments["exact_discounting"]:
+        rule = '`return_type` must be "reward_to_go" with `exact_discounting=True`: R(τ) is discounted exactly as it is'
+        require(return_type == "reward_to_go", rule, return_type)
+    if BASELINES[baseline].to_go_only:
+        rule = (
+            f'`return_type` must be "reward_to_go" with `{baseline=}`: R(τ) is the same at every step, so take "leave_one_out"'
+        )
         require(return_type == "reward_to_go", rule, return_type)
     normalize_advantage = arguments["normalize_advantage"]
     if baseline == "optimal":

@@ -42,6 +42,18 @@ def check_policy_class(policy_class: type) -> None:
     require(isinstance(policy_class, type) and issubclass(policy_class, ActorCriticPolicy), rule, policy_class)
 
 
+def check_observation_space(space: spaces.Space[Any], key: str = "") -> None:
+    """Refuse numbers that do not begin at 0: SB3 would take the last of them for one too many.
+
+    :raises ValueError: naming the space, and its key in a dict
+    """
+    if isinstance(space, spaces.Dict):
+        for name, each in space.items():
+            check_observation_space(each, f"['{name}']")
+    rule = f"`observation_space{key}` must begin at 0, since SB3's policies take no other `start`: subtract it in a wrapper"
+    require(not np.any(getattr(space, "start", 0)), rule, space)
+
+
 def check_buffer_class(buffer_class: object) -> None:
     """Refuse a buffer that does not hold whole trajectories, such as a saved A2C or PPO brings along.
 
@@ -160,14 +172,13 @@ def warn_of_long_batch(n_steps: int, total_timesteps: int, n_episodes: int) -> N
 
 
 def check_prediction(observation: object) -> None:
-    """Refuse what ``predict`` does not take, and SB3 does not explain.
+    """Refuse tensors, of which SB3 does not say that ``predict`` takes none.
 
     :raises ValueError: naming what it is and the remedy
     """
     for each in observation.values() if isinstance(observation, dict) else [observation]:
         rule = "`observation` must be a numpy array or a dict of them"
         require(not isinstance(each, th.Tensor), f"{rule}: pass `.cpu().numpy()` of a tensor", type(each))
-        require(not isinstance(each, list), f"{rule}: pass `np.array(observation)`", each)
 
 
 def n_observations(policy: BasePolicy, observation: np.ndarray | dict[str, np.ndarray]) -> int:

@@ -49,7 +49,7 @@ class REINFORCE(EpisodicOnPolicyAlgorithm):
     :param baseline: What is subtracted from it. None; "mean" of the m returns; "leave_one_out", the mean of the other
         m-1 returns; "time_leave_one_out", the mean of the others' rewards-to-go at the same step;
         "moving_average" of the returns of earlier batches; "optimal", the baseline of least variance for each parameter,
-        from the other m-1 trajectories, of which rewards-to-go take three or more; "value", the policy's value network as
+        from the other m-1 trajectories; with rewards-to-go, take m of 4 or more; "value", the policy's value network as
         fitted to earlier batches
     :param normalize_advantage: Whether to shift and scale what multiplies ∇log π to mean 0 and deviation 1 over the
         steps of the batch. Where all m returns are the same, it is made 0: no trajectory was better than another
@@ -177,6 +177,7 @@ class REINFORCE(EpisodicOnPolicyAlgorithm):
     def _setup_model(self) -> None:
         check_arguments(vars(self))
         self._check_policy_class()
+        guards.check_observation_space(self.observation_space)
         if self.rollout_buffer_class is None:
             self.rollout_buffer_class = EpisodicRolloutBuffer
         if self.use_sde and self.sde_sample_freq != 1:

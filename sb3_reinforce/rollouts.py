@@ -16,7 +16,7 @@ from sb3_reinforce.actors import Actor, agrees, environment_actions, fingerprint
 from sb3_reinforce.arguments import check_arguments
 from sb3_reinforce.batch import NOTHING, Batch, Given, copied
 from sb3_reinforce.buffer import EpisodicRolloutBuffer, truncated_at
-from sb3_reinforce.evaluation import Evaluator
+from sb3_reinforce.evaluation import Evaluator, cut_graph
 from sb3_reinforce.progress import with_bounded_progress_bar
 from sb3_reinforce.quota import NEXT_BATCH, THIS_BATCH, EpisodeQuota
 from sb3_reinforce.vec_env import as_vec_env, own_info
@@ -76,6 +76,11 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
     @staticmethod
     def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
         return OnPolicyAlgorithm._wrap_env(as_vec_env(env, verbose, monitor_wrapper), verbose, monitor_wrapper)
+
+    def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
+        super().set_env(env, force_reset)
+        if self._ahead is not None and self._ahead.env is not self.env:
+            self._ahead = None  # and with it the environments it is of
 
     def _setup_learn(
         self,
@@ -204,7 +209,7 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
         # Switch to eval mode (this affects batch norm / dropout)
         self.policy.set_training_mode(False)
         # The learning rate is that of the batch's beginning: at its end, a linear schedule would leave 0 for the last batch.
-        self._current_progress_remaining = 1 - min(self.num_timesteps / self._total_timesteps, 1)
+        self._current_progress_remaining = 1 - min(self.num_timesteps / max(self._total_timesteps, 1), 1)
         if self._ahead is None:
             rollout_buffer.reset()
         rollout_buffer.gamma = self.gamma  # which may have been set since the buffer was made
@@ -406,6 +411,7 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
             raise
         finally:
             _LEARNING.discard(self)
+            cut_graph(self.policy.action_dist)  # of an update that was interrupted
 
     def predict(
         self,
@@ -418,7 +424,7 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
         """As in SB3, and an action of a discrete space whose ``start`` is not 0 is one of that space.
 
         :param given: what else the policy is given, by the name of its argument
-        :raises ValueError: if ``observation`` is a tensor, a list, or the pair that gymnasium's ``reset`` returns
+        :raises ValueError: if ``observation`` is a tensor, or the pair that gymnasium's ``reset`` returns
         """
         guards.check_prediction(observation)
         actions, state = self.policy.predict(observation, state, episode_start, deterministic, **given)

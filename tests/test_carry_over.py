@@ -1,6 +1,8 @@
 """Trajectories that are carried over to the next batch: exact, in order of start, none lost, none kept in error."""
 
+import gc
 import itertools
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +222,20 @@ def test_sampled_gradients_are_exact_at_the_second_of_two_policies(n_envs: int, 
         for each in map(np.array, updates):
             z = (each.mean(axis=0) - exact) / (each.std(axis=0, ddof=1) / np.sqrt(len(each)))
             assert np.abs(z).max() < 4
+
+
+def test_environments_that_were_replaced_are_let_go() -> None:
+    old = scripted([2], [3], [7])
+    model, gone = carrying(old, 4).learn(1), weakref.ref(old)
+    assert model._ahead is not None
+    model.set_env(model.env)
+    assert model._ahead is not None
+    model.set_env(scripted([2], [3], [7]))
+    del old
+    gc.collect()
+    assert gone() is None
+    model.learn(20, reset_num_timesteps=False)
+    assert len(model.rollout_buffer.lengths) == 4
 
 
 def test_one_trajectory_that_has_gone_ahead_is_not_compared_with_itself() -> None:

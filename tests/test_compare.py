@@ -393,15 +393,15 @@ def test_what_is_written_does_not_depend_on_the_locale(monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--algos", "a2c"), "--env and --algos are needed"),
+        (("--algos", "a2c"), "--env and --algos are required"),
         (("--env", "CartPole-v1", "--algos", "a2d"), "there is no algorithm 'a2d', maybe you meant 'a2c'?"),
         (("--env", "CartPole-v1", "--algos", "??"), "there is no algorithm '??', there are a2c, ddpg"),
         (("--env", "CartPol-v1", "--algos", "a2c"), "there is no environment 'CartPol-v1', maybe you meant 'CartPole-v1'?"),
         (("--env", "??", "--algos", "a2c"), "a module that registers it is named with --gym-packages"),
-        (("--env", "CartPole-v1", "--algos", "a2c", "--seeds", "0"), "--seeds: has to be a whole number from 1, not 0"),
-        (("--env", "CartPole-v1", "--algos", "a2c", "--seeds", "x"), "--seeds: has to be a whole number from 1, not x"),
-        (("--env", "CartPole-v1", "--algos", "a2c", "--jobs", "1.5"), "--jobs: has to be a whole number from 1, not 1.5"),
-        (("--env", "CartPole-v1", "--algos", "a2c", "-n", "-5"), "has to be a whole number from 1, not -5"),
+        (("--env", "CartPole-v1", "--algos", "a2c", "--seeds", "0"), "--seeds: must be a whole number of at least 1, not 0"),
+        (("--env", "CartPole-v1", "--algos", "a2c", "--seeds", "x"), "--seeds: must be a whole number of at least 1, not x"),
+        (("--env", "CartPole-v1", "--algos", "a2c", "--jobs", "1.5"), "--jobs: must be a whole number of at least 1, not 1.5"),
+        (("--env", "CartPole-v1", "--algos", "a2c", "-n", "-5"), "must be a whole number of at least 1, not -5"),
         (("--env", "CartPole-v1", "--algos", "a2c", "--gym-packages", "nothing_of_that_name"), "cannot be imported"),
         (
             ("--env", "CartPole-v1", "--algos", "a2c", "--gym-packages", "faulty"),
@@ -413,6 +413,7 @@ def test_what_is_written_does_not_depend_on_the_locale(monkeypatch: pytest.Monke
         ),
         (("--env", "CartPole-v1", "--algos", "a2c", "-conf", "own.py"), "own.py is no YAML file"),
         (("--env", "CartPole-v1", "--algos", "a2c", "ppo", "-conf", "a2c:a.yml", "b.yml"), "each is ALGO:FILE"),
+        (("--env", "CartPole-v1", "--algos", "a2c", "-conf", "ppo:a.yml"), "'ppo' is not one of --algos"),
         (("--env", "CartPole-v1", "--algos", "a2c", "sac"), "sac on CartPole-v1: AssertionError"),
         (
             ("--env", "Broken-v0", "--algos", "a2c", "--gym-packages", "broken_env"),

@@ -5,6 +5,7 @@ import io
 import json
 import pickle
 import zipfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -518,3 +519,25 @@ def test_the_seed_reaches_the_environments() -> None:
     make_model(vectorized(Seeded([2], 0), Seeded([2], 1)), n_episodes=2, seed=7).learn(1)
     assert seeds[:2] == [7, 8]
     assert set(seeds[2:]) == {None}
+
+
+def test_a_policy_can_be_copied_after_an_update_that_was_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make_model(scripted([3]))
+    monkeypatch.setattr(model.policy.optimizer, "step", partial(_raise, KeyboardInterrupt()))
+    with pytest.raises(KeyboardInterrupt):
+        model.learn(1)
+    copy.deepcopy(model.policy)
+    copy.deepcopy(model)
+
+
+def _raise(error: BaseException, *args: Any) -> None:
+    raise error
+
+
+def test_a_rollout_by_hand_without_steps_to_go() -> None:
+    """As A2C allows."""
+    model = make_model(scripted([3]))
+    _, callback = model._setup_learn(0)
+    assert model.env is not None
+    assert model.collect_rollouts(model.env, callback, model.rollout_buffer, model.n_steps)
+    model.train()

@@ -323,6 +323,14 @@ def test_a_mask_that_is_wrong_is_told_with_its_environment(mask, action_space, m
         model.learn(10)
 
 
+def test_masks_may_be_tensors():
+    model = MaskableREINFORCE("MlpPolicy", strict(ACTION_SPACES["discrete"]), policy_kwargs=SMALL, seed=0)
+    masks = th.tensor([False, False, True, False])
+    assert model.predict(np.zeros(3, dtype=np.float32), action_masks=masks)[0] == 2
+    with pytest.raises(ValueError, match=r"environment 1 must have 4 values.*shape \(5,\)"):
+        model._mask_rule.checked([masks, th.ones(5, dtype=th.bool)])
+
+
 @pytest.mark.parametrize("masks", [[True, True], [[True] * 4] * 3, [[False] * 4, [True] * 4]])
 def test_predict_refuses_masks_that_do_not_fit(masks):
     model = MaskableREINFORCE("MlpPolicy", strict(ACTION_SPACES["discrete"]), policy_kwargs=SMALL, seed=0)

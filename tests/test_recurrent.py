@@ -362,6 +362,16 @@ def test_predict_carries_the_states_of_several_environments():
             np.testing.assert_allclose(one[:, 0], all_[:, i], atol=1e-6)
 
 
+@pytest.mark.parametrize("episode_start", [True, np.True_, np.array(True), np.array([[True]])])
+def test_the_loop_over_one_environment_may_say_whether_it_ended(episode_start):
+    """``terminated or truncated``, as RecurrentPPO takes it."""
+    model = make_model(SpacesEnv(BOX, spaces.Discrete(2)))
+    observation = np.ones(3, np.float32)
+    _, state = model.predict(observation)
+    for one, other in zip(model.predict(observation, state, episode_start)[1], state, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 @pytest.mark.parametrize(
     ("state_shape", "n_starts", "message"),
     [

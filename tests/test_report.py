@@ -46,6 +46,7 @@ def rows(env="CartPole-v1", held=1, threshold=475.0, random_return=25.0, **retur
                 "threshold": threshold,
                 "random_return": random_return,
                 "versions": "python=3",
+                "command": "sb3-reinforce train --algo reinforce",
                 "cpu": "one",
             }
             for algo, values in returns_by_algo.items()
@@ -172,7 +173,7 @@ def test_mean_curve_is_of_where_all_runs_have_points():
 
 def test_cautions_of_a_fair_comparison_are_none():
     fair = rows(reinforce=[1] * 5, a2c=[2] * 5)
-    fair["seed"] += 100
+    fair["seed"] += 1000
     assert report.cautions(fair, {}) == []
 
 
@@ -190,11 +191,32 @@ def test_cautions_name_what_is_not_equal():
         "CartPole-v1: environment wrappers differ (REINFORCE: FrameSkip({skip: 2}), A2C: none). "
         "`--same-wrappers` or `--no-wrappers` make them equal.",
         "CartPole-v1: A2C has no hyperparameters for it, and takes those of `default`.",
-        "CartPole-v1: REINFORCE's hyperparameters were chosen on some of the seeds below 100. `--first-seed 100` takes "
+        "CartPole-v1: REINFORCE's hyperparameters were chosen on some of the seeds below 1000. `--first-seed 1000` takes "
         "others.",
         "Of 3 seeds, intervals say little: 5 or more are better.",
         "Rows are of 2 machines, so that seconds do not compare.",
     ]
+
+
+def test_hyperparameters_of_the_users_are_not_said_to_be_ours():
+    own = rows(reinforce=[1] * 5).assign(command="sb3-reinforce train --algo reinforce --conf-file mine.yml")
+    assert report.cautions(own, {}) == []
+
+
+def test_environments_of_other_arguments_are_named():
+    several = rows(reinforce=[1] * 5, a2c=[2] * 5)
+    several["seed"] += 1000
+    settings = {"reinforce on CartPole-v1": {}, "a2c on CartPole-v1": {"env_kwargs": {"bonus": 1.0}}}
+    assert report.cautions(several, settings) == [
+        "CartPole-v1: `env_kwargs` differ (REINFORCE: none, A2C: {'bonus': 1.0}), so the environments are not the same."
+    ]
+    settings["reinforce on CartPole-v1"] = settings["a2c on CartPole-v1"]
+    assert report.cautions(several, settings) == []
+
+
+def test_a_run_that_diverged_hides_no_digits_of_the_others():
+    table = report.results_table(rows("Own-v0", reinforce=[-2.553, -2.7], ppo=[-2.875, -2.9], a2c=[-22.7, -0.689]))
+    assert "**−2.63** (−2.70, −2.55)" in table
 
 
 def test_what_failed_altogether_is_named():
@@ -249,8 +271,8 @@ def test_a_report_of_little(tmp_path, algos, monkeypatch):
     report.write(tmp_path)
     text = (tmp_path / "report.md").read_text()
     assert "Of 1 seed, intervals say little" in text
-    assert f"here are 1 × 1 and {len(algos)}." in text
-    assert "the mean of the best algorithm here has the score 1." in text
+    assert f"has 1 environment × 1 seed and {len(algos)} algorithm" in text
+    assert ("the mean of the best algorithm here has the score 1." in text) == (len(algos) > 1)
     assert (tmp_path / "curves.png").is_file()
     assert (tmp_path / "profiles.png").is_file() == ("](profiles.png)" in text) == (len(algos) > 1)
 

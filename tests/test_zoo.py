@@ -422,6 +422,18 @@ def test_missing_package_is_named(missing: str, logs: Path, monkeypatch: pytest.
     assert "pip install 'sb3_reinforce[zoo]'" in message
 
 
+def test_the_extra_for_tracking_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RL Zoo raises an error of its own there."""
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(SystemExit, match=r"zoo,track"):
+        run("train", *QUICK, "--track", "-f", tmp_path)
+
+
+def test_a_module_that_is_not_there_is_no_matter_of_extras() -> None:
+    with pytest.raises(SystemExit, match=r"No module named 'nothing_of_that_name'.*neither in this folder nor installed$"):
+        run("train", *QUICK, "--gym-packages", "nothing_of_that_name")
+
+
 def test_a_faulty_module_of_the_user_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With its traceback: no advice on what to install hides it."""
     (tmp_path / "faulty.py").write_text("from gymnasium import no_such_thing")

@@ -144,5 +144,6 @@ class MaskableREINFORCE(REINFORCE):
         """The masks as one row for each observation, if they are as they must be."""
         rule, n = self._mask_rule, n_observations(self.policy, observation)
         size = f"`action_masks` must have {rule.size} values for each of {n} observations"
-        require(np.size(action_masks) == n * rule.size, size, np.shape(action_masks))
-        return rule.checked(np.reshape(action_masks, (n, rule.size)), "observation")  # type: ignore[arg-type]
+        action_masks = np.asarray(action_masks)  # a tensor has another `size`
+        require(action_masks.size == n * rule.size, size, action_masks.shape)
+        return rule.checked(action_masks.reshape(n, rule.size), "observation")  # type: ignore[arg-type]

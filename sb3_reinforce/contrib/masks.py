@@ -52,9 +52,10 @@ class MaskRule:
         try:
             flat = np.array(masks, dtype=bool).reshape(len(masks), self.size)
         except ValueError:
-            i, mask = next((i, mask) for i, mask in enumerate(masks) if np.size(mask) != self.size)
+            arrays = map(np.asarray, masks)  # a tensor has another `size`
+            i, mask = next((i, mask) for i, mask in enumerate(arrays) if mask.size != self.size)
             rule = f"`action_masks` of {whose} {i} must have {self.size} values, one for each choice"
-            raise ValueError(f"{rule}, but they are of shape {np.shape(mask)}.") from None
+            raise ValueError(f"{rule}, but they are of shape {mask.shape}.") from None
         if len(masks) * len(self.n_choices) != len(self._starts):
             self._starts = np.cumsum(self.n_choices * len(masks)) - self.n_choices * len(masks)
         offered = np.logical_or.reduceat(flat.ravel(), self._starts)  # of each part of each action

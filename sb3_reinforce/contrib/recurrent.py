@@ -142,5 +142,6 @@ class RecurrentREINFORCE(REINFORCE):
                 require(len(state or ()) == 2 and np.shape(each) == (n_layers, n_envs, size), rule, np.shape(each))
             if episode_start is not None:
                 rule = f"`episode_start` must have the shape {(n_envs,)}, for {n_envs} observations"
-                require(np.shape(episode_start) == (n_envs,), rule, np.shape(episode_start))
+                require(np.size(episode_start) == n_envs, rule, np.shape(episode_start))
+                episode_start = np.reshape(episode_start, n_envs)  # True, of a single environment, is an array now
         return super().predict(observation, state, episode_start, deterministic, **given)

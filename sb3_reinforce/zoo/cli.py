@@ -53,7 +53,11 @@ def main() -> None:
         else:
             register()
             _run(command)
-    except (ModuleNotFoundError, DependencyNotInstalled) as error:
+    except (ImportError, DependencyNotInstalled) as error:
+        if isinstance(error, ImportError) and not isinstance(error, ModuleNotFoundError) and error.name is not None:
+            raise  # a faulty import of the user's, and not RL Zoo's own words about --track
+        if getattr(error, "name", None) in arguments:  # after --gym-packages, so no package could bring it
+            sys.exit(f"sb3-reinforce {command}: {error}, neither in this folder nor installed")
         sys.exit(
             f"sb3-reinforce {command}: {error}\n"
             "`pip install 'sb3_reinforce[zoo]'`, or `pip install '.[zoo]'` in a clone, installs RL Zoo and what it needs; "

@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> None:
         _report(folder)
         return
     if not args.env or not args.algos:
-        parser.error("--env and --algos are needed, but with --report-only")
+        parser.error("--env and --algos are required, unless --report-only is given")
 
     from sb3_reinforce.zoo.registration import register
     from sb3_reinforce.zoo.settings import Contestant, Wrappers
@@ -73,7 +73,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sb3-reinforce compare",
         description="Train algorithms on environments over seeds, through RL Zoo, each run in a process of its own with one "
-        "thread, and report: results.csv, curves.csv, settings.json, report.md, curves.png and profiles.png in one folder. "
+        "thread, and report. One folder holds results.csv, curves.csv, settings.json, report.md, curves.png, runs/ and, of "
+        "two algorithms or more, profiles.png. "
         "The same command goes on where it was interrupted, and tries again what failed; with more seeds, algorithms or "
         "environments, it runs what is missing.",
     )
@@ -84,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=_at_least_1, default=5, metavar="N", help="number of seeds (default: 5)")
     parser.add_argument(
         "--first-seed", type=_at_least_0, default=0, metavar="SEED",
-        help="the first of them; REINFORCE's hyperparameters were chosen on some below 100 (default: 0)",
+        help="the first of them; REINFORCE's hyperparameters were chosen on some below 1000 (default: 0)",
     )  # fmt: skip
     parser.add_argument(
         "-n", "--n-timesteps", type=_at_least_1, default=0, metavar="STEPS",
@@ -130,7 +131,7 @@ def _whole_number(text: str, least: int) -> int:
     except (ValueError, OverflowError):
         number = -1
     if number < least:
-        raise argparse.ArgumentTypeError(f"has to be a whole number from {least}, not {text}")
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least {least}, not {text}")
     return number
 
 
@@ -169,10 +170,12 @@ def _conf_files(args: argparse.Namespace, parser: argparse.ArgumentParser) -> di
         algo, colon, file = word.partition(":")
         if colon and algo in args.algos:
             files[algo] = file
-        elif len(args.conf_file) == 1:
-            files = dict.fromkeys(args.algos, word)
-        else:
+        elif len(args.conf_file) > 1:
             parser.error(f"--conf-file: of several, each is ALGO:FILE with one of --algos, not {word}")
+        elif colon and not Path(word).exists():
+            parser.error(f"--conf-file: {algo!r} is not one of --algos, and there is no file {word!r}")
+        else:
+            files = dict.fromkeys(args.algos, word)
     return files
 
 

@@ -2,9 +2,9 @@
 
 All are functions of tables. ``rows`` has a line for each run: ``algo``, ``env``, ``seed``, ``steps``, ``return_mean`` (of the
 last model), ``held`` (steps of the environment that one action takes), ``threshold`` and ``random_return`` of the environment
-(NaN: not known), ``steps_to_threshold`` and ``seconds_to_threshold`` (NaN: never). ``curves`` has a line for each point of a
-run's learning curve: ``algo``, ``env``, ``seed``, ``steps``, ``seconds``, ``return_mean``. Algorithms and environments are in
-the order of ``rows``, and the first algorithm is what the others are compared with.
+(NaN: not known), ``steps_to_threshold`` and ``seconds_to_threshold`` (NaN: never), and the ``command``. ``curves`` has a line
+for each point of a run's learning curve: ``algo``, ``env``, ``seed``, ``steps``, ``seconds``, ``return_mean``. Algorithms and
+environments are in the order of ``rows``, and the first algorithm is what the others are compared with.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,7 +37,7 @@ FEWEST_SEEDS = 3
 #: With fewer seeds than this, the bootstrap has hardly anything to draw from.
 ENOUGH_SEEDS = 5
 #: None of REINFORCE's hyperparameters that ship was chosen on this seed or a greater one.
-FRESH_SEED = 100
+FRESH_SEED = 1000
 #: Where an environment names no threshold: this share of the way from random actions to the best algorithm.
 TARGET = 0.75
 
@@ -57,7 +57,7 @@ def colours(algos: Sequence[str]) -> dict[str, str]:
 
 
 def number(value: float, scale: float = np.inf) -> str:
-    """Three digits or so of numbers of this scale, and a true minus."""
+    """Two or three digits of numbers of this scale, and a true minus."""
     digits = 0 if scale >= 10 else 2 if scale >= 1 else 3
     return f"{value:.{digits}f}".replace("-", "−")
 
@@ -79,7 +79,7 @@ def results_table(rows: pd.DataFrame, quoted: pd.DataFrame | None = None, algos:
     algos = in_order(rows["algo"]) if algos is None else algos
     lines = ["| | " + " | ".join(map(label, algos)) + " |", "|---" * (len(algos) + 1) + "|"]
     for env_id in in_order(rows["env"]):
-        scale = rows[rows["env"] == env_id]["return_mean"].abs().max()
+        scale = rows[rows["env"] == env_id]["return_mean"].abs().median()  # a run that diverged hides no digits of the others
         cells = []
         for algo in algos:
             own = rows[(rows["env"] == env_id) & (rows["algo"] == algo)]
@@ -209,7 +209,7 @@ def curves_chart(curves: pd.DataFrame, algos: Sequence[str], path: Path) -> None
         for axis, x in ((above, "steps"), (below, "seconds")):
             axis.set_visible(True)
             axis.set(xlabel=x, xscale="log")
-            axis.xaxis.set_major_formatter(EngFormatter(sep=""))
+            axis.xaxis.set_major_formatter(EngFormatter(sep="") if x == "steps" else "{x:g}")  # 300m would pass for minutes
             axis.xaxis.set_minor_formatter(NullFormatter())
             axis.grid(True, color="0.92")
             if column == 0:
@@ -264,12 +264,17 @@ def cautions(rows: pd.DataFrame, settings: Mapping[str, Mapping[str, Any]]) -> l
             )
         elif any(wrappers.values()):
             found.append(f"{env_id}: environment wrappers are the same for all: {next(iter(wrappers.values()))}.")
+        kwargs = {algo: settings.get(f"{algo} on {env_id}", {}).get("env_kwargs") for algo in wrappers}
+        if any(each != next(iter(kwargs.values())) for each in kwargs.values()):
+            own = ", ".join(f"{label(algo)}: {each or 'none'}" for algo, each in kwargs.items())
+            found.append(f"{env_id}: `env_kwargs` differ ({own}), so the environments are not the same.")
         others = here[(here["entry"] != env_id) & (here["entry"] != "atari")].drop_duplicates("algo")
         for entry, those in others.groupby("entry", sort=False):
             has, takes = ("has", "takes") if len(those) == 1 else ("have", "take")
             names = ", ".join(map(label, those["algo"]))
             found.append(f"{env_id}: {names} {has} no hyperparameters for it, and {takes} those of `{entry}`.")
     tuned = rows[(rows["algo"] == "reinforce") & (rows["entry"] == rows["env"]) & (rows["seed"] < FRESH_SEED)]
+    tuned = tuned[~tuned["command"].str.contains("--conf-file")]
     if len(tuned):
         found.append(
             f"{', '.join(in_order(tuned['env']))}: REINFORCE's hyperparameters were chosen on some of the seeds below "
@@ -301,6 +306,10 @@ def _wrappers(arguments: Mapping[str, Any]) -> str:
     named = [name.rpartition(".")[2] + value.replace("'", "") for name, value in zip(names, values, strict=True)]
     stack = arguments.get("frame_stack")
     return " ".join([*named, *([f"frame_stack {stack}"] if stack else [])])
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def load(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
@@ -378,8 +387,8 @@ def _markdown(
         targets.append(
             f"- {env_id}: {named}, its own threshold, by the mean of 20 training returns."
             if own
-            else f"- {env_id}: {named}, by a point of the learning curve. It names no threshold; this is {TARGET:.0%} of the "
-            "way from random actions to the best algorithm."
+            else f"- {env_id}: {named}, by a point of the learning curve. The environment names no threshold, so this is "
+            f"{TARGET:.0%} of the way from random actions to the best algorithm."
         )
     table = threshold_table(reached)
     if targets and table.count("\n") > 1:
@@ -389,15 +398,16 @@ def _markdown(
     n_seeds, n_envs = int(rows.groupby(["algo", "env"]).size().min()), len(env_ids)
     if shown:
         n_seeds, n_envs = next(iter(shown.values())).shape
+    size = f"{_count(n_envs, 'environment')} × {_count(n_seeds, 'seed')}"
     parts.append(
         aggregate_table(aggregated)
-        or f"No interquartile mean and no probability of improvement: they take {FEWEST_ENVS} environments × {FEWEST_SEEDS} "
-        f"seeds and two algorithms, and here are {n_envs} × {n_seeds} and {rows['algo'].nunique()}."
+        or f"No interquartile mean and no probability of improvement: they need at least {FEWEST_ENVS} environments × "
+        f"{FEWEST_SEEDS} seeds and 2 algorithms. This comparison has {size} and {_count(len(algos), 'algorithm')}."
     )
-    if rows["threshold"].isna().any():
+    if shown and rows["threshold"].isna().any():
         parts.append("Where an environment names no threshold, the mean of the best algorithm here has the score 1.")
     if shown:
-        parts += ["![Performance profiles](profiles.png)", f"Runs of {n_envs} environments × {n_seeds} seeds."]
+        parts += ["![Performance profiles](profiles.png)", f"Runs of {size}."]
     parts += [
         "## Made with",
         "\n".join(f"- {versions}" for versions in in_order(rows["versions"])),

@@ -101,7 +101,7 @@ def _make_vector_env(make_env: Any, n_envs: int, **settings: Any) -> VecEnv:
     if wrapper is not None:
         raise ValueError(
             "`--vec-env vector` has no single environments that `env_wrapper` could wrap: leave out one or the other "
-            f"(`-params env_wrapper:None`), got {wrapper}"
+            "(`-params env_wrapper:None`)"
         )
     single = make_env(**(settings["env_kwargs"] or {}))
     spec = single.spec
