@@ -114,7 +114,8 @@ def seconds_chart(curves: pd.DataFrame, env_id: str, path: Path) -> None:
         width = 2.4 if algo == "reinforce" else 1.6
         axis.plot(curve.seconds, curve.mean, color=colour[algo], label=report.label(algo), linewidth=width)
         axis.fill_between(curve.seconds, curve.low, curve.high, color=colour[algo], alpha=0.15, linewidth=0)
-    axis.set(title=env_id, xlabel="seconds of training", ylabel="return in training", xlim=(0, None))
+    axis.set(title=env_id, xlabel="seconds of training", ylabel="return in training", xscale="log")
+    axis.xaxis.set_major_formatter("{x:g}")
     axis.grid(True, color="0.92")
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(*(reversed(each) for each in axis.get_legend_handles_labels()), frameon=False, loc="lower right")
