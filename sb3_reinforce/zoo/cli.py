@@ -54,7 +54,7 @@ def main() -> None:
             register()
             _run(command)
     except (ImportError, DependencyNotInstalled) as error:
-        if isinstance(error, ImportError) and not isinstance(error, ModuleNotFoundError) and error.name is not None:
+        if type(error) is ImportError and error.name:
             raise  # a faulty import of the user's, and not RL Zoo's own words about --track
         if getattr(error, "name", None) in arguments:  # after --gym-packages, so no package could bring it
             sys.exit(f"sb3-reinforce {command}: {error}, neither in this folder nor installed")

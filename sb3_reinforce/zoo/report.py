@@ -264,9 +264,9 @@ def cautions(rows: pd.DataFrame, settings: Mapping[str, Mapping[str, Any]]) -> l
             )
         elif any(wrappers.values()):
             found.append(f"{env_id}: environment wrappers are the same for all: {next(iter(wrappers.values()))}.")
-        kwargs = {algo: settings.get(f"{algo} on {env_id}", {}).get("env_kwargs") for algo in wrappers}
-        if any(each != next(iter(kwargs.values())) for each in kwargs.values()):
-            own = ", ".join(f"{label(algo)}: {each or 'none'}" for algo, each in kwargs.items())
+        kwargs = {algo: str(settings.get(f"{algo} on {env_id}", {}).get("env_kwargs") or "none") for algo in wrappers}
+        if len(set(kwargs.values())) > 1:
+            own = ", ".join(f"{label(algo)}: {each}" for algo, each in kwargs.items())
             found.append(f"{env_id}: `env_kwargs` differ ({own}), so the environments are not the same.")
         others = here[(here["entry"] != env_id) & (here["entry"] != "atari")].drop_duplicates("algo")
         for entry, those in others.groupby("entry", sort=False):
