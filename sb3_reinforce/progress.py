@@ -18,9 +18,16 @@ class BoundedProgressBarCallback(ProgressBarCallback):
         return True
 
 
-def with_bounded_progress_bar(callback: MaybeCallback) -> list[BaseCallback]:
-    """The callbacks that ``learn`` is given, and the progress bar."""
-    return [*as_callbacks(callback), BoundedProgressBarCallback()]
+def with_bounded_progress_bars(callback: MaybeCallback, progress_bar: bool) -> MaybeCallback:
+    """The callbacks that ``learn`` is given, with another bar for each of SB3's, and one more if it is asked for.
+
+    RL Zoo gives ``learn`` a bar among the callbacks.
+    """
+    given = as_callbacks(callback)
+    if not progress_bar and not any(type(each) is ProgressBarCallback for each in given):
+        return callback
+    bounded = [BoundedProgressBarCallback() if type(each) is ProgressBarCallback else each for each in given]
+    return [*bounded, BoundedProgressBarCallback()] if progress_bar else bounded
 
 
 def as_callbacks(callback: MaybeCallback) -> list[BaseCallback]:

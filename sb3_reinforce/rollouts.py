@@ -17,7 +17,7 @@ from sb3_reinforce.arguments import check_arguments
 from sb3_reinforce.batch import NOTHING, Batch, Given, copied
 from sb3_reinforce.buffer import EpisodicRolloutBuffer, truncated_at
 from sb3_reinforce.evaluation import Evaluator, cut_graph
-from sb3_reinforce.progress import with_bounded_progress_bar
+from sb3_reinforce.progress import with_bounded_progress_bars
 from sb3_reinforce.quota import NEXT_BATCH, THIS_BATCH, EpisodeQuota
 from sb3_reinforce.vec_env import as_vec_env, own_info
 
@@ -367,7 +367,7 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
             self.policy.reset_noise(n_envs)
 
     def _init_callback(self, callback: MaybeCallback, progress_bar: bool = False) -> BaseCallback:
-        return super()._init_callback(with_bounded_progress_bar(callback) if progress_bar else callback)
+        return super()._init_callback(with_bounded_progress_bars(callback, progress_bar))
 
     def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
         """Left as ``collect_rollouts`` has set it, when the batch began."""
