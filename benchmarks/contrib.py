@@ -81,7 +81,8 @@ class AllOffered(gym.Wrapper[Any, Any, Any, Any]):
         return self.mask
 
 
-def untested(algorithm: type[BaseAlgorithm], policy: str, n_envs: int, seed: int, **kwargs: Any) -> Any:
+def cartpole(algorithm: type[BaseAlgorithm], policy: str, n_envs: int, seed: int, **kwargs: Any) -> Any:
+    """CartPole-v1 for an algorithm. The agent is not evaluated."""
     masked = issubclass(algorithm, MaskablePPO | MaskableREINFORCE)
     env = make_vec_env("CartPole-v1", n_envs, seed=seed, wrapper_class=AllOffered if masked else None)
     return algorithm(policy, env, seed=seed, device="cpu", **kwargs), None, evaluate_policy
@@ -91,19 +92,19 @@ def speed() -> Iterator[Case]:
     """Defaults of each, but for the number of trajectories: at least two for each environment. LSTMs of 256, or of 64."""
     for n_envs in (1, 8):
         ours: dict[str, Any] = {"n_episodes": max(16, 2 * n_envs)}
-        recurrent, small = partial(untested, RecurrentREINFORCE, "MlpLstmPolicy"), {"policy_kwargs": {"lstm_hidden_size": 64}}
+        recurrent, small = partial(cartpole, RecurrentREINFORCE, "MlpLstmPolicy"), {"policy_kwargs": {"lstm_hidden_size": 64}}
         for name, steps, contender in (
-            ("REINFORCE", 30_000, partial(untested, REINFORCE, "MlpPolicy", n_envs, **ours)),
-            ("MaskableREINFORCE", 30_000, partial(untested, MaskableREINFORCE, "MlpPolicy", n_envs, **ours)),
-            ("MaskablePPO", 2048 * n_envs, partial(untested, MaskablePPO, "MlpPolicy", n_envs)),
+            ("REINFORCE", 30_000, partial(cartpole, REINFORCE, "MlpPolicy", n_envs, **ours)),
+            ("MaskableREINFORCE", 30_000, partial(cartpole, MaskableREINFORCE, "MlpPolicy", n_envs, **ours)),
+            ("MaskablePPO", 2048 * n_envs, partial(cartpole, MaskablePPO, "MlpPolicy", n_envs)),
             ("RecurrentREINFORCE", 10_000, partial(recurrent, n_envs, **ours)),
-            ("RecurrentPPO", 128 * n_envs, partial(untested, RecurrentPPO, "MlpLstmPolicy", n_envs)),
+            ("RecurrentPPO", 128 * n_envs, partial(cartpole, RecurrentPPO, "MlpLstmPolicy", n_envs)),
             (
                 "RecurrentREINFORCE, LSTM 64",
                 10_000,
                 partial(recurrent, n_envs, **ours, **small),
             ),
-            ("RecurrentPPO, LSTM 64", 128 * n_envs, partial(untested, RecurrentPPO, "MlpLstmPolicy", n_envs, **small)),
+            ("RecurrentPPO, LSTM 64", 128 * n_envs, partial(cartpole, RecurrentPPO, "MlpLstmPolicy", n_envs, **small)),
         ):
             yield name, "CartPole-v1", n_envs, steps, contender
 

@@ -42,7 +42,7 @@ class Setup(NamedTuple):
     n_processes: int
     n_episodes: int
     kind: str
-    """"timed", or "watched"."""
+    """Either timed or watched."""
 
 
 SETUPS = [

@@ -1,7 +1,7 @@
 """The runs that are reported: hours.
 
     python benchmarks/learning.py
-    python benchmarks/learning.py --algo reinforce a2c --env CartPole-v1   # those of them
+    python benchmarks/learning.py --algo reinforce a2c --env CartPole-v1   # only these
     python benchmarks/learning.py --equal-steps                            # 100,000 steps for each instead
 
 REINFORCE takes this project's hyperparameters, ``reinforce_textbook`` the pure estimator, ``reinforce_once`` uses each batch

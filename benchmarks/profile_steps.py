@@ -20,12 +20,12 @@ torch.set_num_threads(1)
 env = make_vec_env("CartPole-v1", {n_envs})
 REINFORCE("MlpPolicy", env, n_episodes={n_episodes}, device="cpu", seed=0).learn({steps})
 """
-#: A part of a run, and the functions called by ``learn`` or ``collect_rollouts`` that it consists of.
+#: A part of a run, and the functions called by ``learn`` or ``_collect`` that it consists of.
 PARTS = {
     "environments": "step",
     "choosing actions": "__call__|act|environment_actions|<lambda>",
     "update": "train",
-    "storing": "add|compute_returns_and_advantage",
+    "storing": "add|_finish",
     "callback": "update_locals|on_step",
 }
 
@@ -41,13 +41,21 @@ def shares(n_envs: int, steps: int) -> dict[str, float]:
         for line in stacks.read_text().splitlines():
             stack, count = line.rsplit(" ", 1)
             functions = [frame.split(" (")[0].rsplit(".", 1)[-1] for frame in stack.split(";")]
-            if "learn" not in functions:
-                continue
-            called = [name for name in functions[functions.index("learn") :] if name not in ("learn", "collect_rollouts")]
-            name = called[0] if called else ""
-            part = next((part for part, names in PARTS.items() if re.fullmatch(names, name)), "the rest")
-            samples[part] += int(count)
+            if "learn" in functions:
+                samples[part_of(functions)] += int(count)
     return {part: count / samples.total() for part, count in samples.items()}
+
+
+def part_of(functions: list[str]) -> str:
+    """The part of a run that a stack is in.
+
+    :param functions: names of the functions, the outermost first, with ``learn`` among them
+    """
+    functions = [name for name in functions if name != "inner"]  # numpy's, around what ``np.errstate`` decorates
+    # What the innermost loop calls: ``learn`` calls ``train``, and ``_collect`` the rest.
+    last = max(i for i, name in enumerate(functions) if name in ("learn", "_collect"))
+    called = functions[last + 1] if last + 1 < len(functions) else ""
+    return next((part for part, names in PARTS.items() if re.fullmatch(names, called)), "the rest")
 
 
 def main() -> None:

@@ -2,10 +2,10 @@
 
     python benchmarks/report.py
 
-They are those of ``sb3-reinforce compare``. Left out are runs that ``learning.py`` would not make: those that
-were given a number of steps, other seeds, and other hyperparameters than are now in this project's file, or in that of the RL
-Zoo that is installed. Tables are written
-between markers into README.md and benchmarks/README.md, pictures into ``benchmarks/results/``.
+They are those of ``sb3-reinforce compare``. A run counts if ``learning.py`` would make it today: with one of its seeds, and
+the hyperparameters that are now in this project's file or in that of the RL Zoo that is installed. Runs of equal steps have
+tables of their own. Tables are written between markers into README.md and benchmarks/README.md, pictures into
+``benchmarks/results/``.
 """
 
 import argparse

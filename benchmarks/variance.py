@@ -102,13 +102,15 @@ def fixed_policy(env: str, horizon: int | None) -> REINFORCE:
 def fit_value(model: REINFORCE, callback) -> None:
     """Fit V to what the estimator at hand multiplies ∇log π with, on pilot batches that are not measured."""
     model.n_episodes = 32
+    # The value network's own parameters, which share nothing with the policy here.
+    own = [*model.policy.mlp_extractor.value_net.parameters(), *model.policy.value_net.parameters()]
     for _ in range(10):
         model.collect_rollouts(model.env, callback, model.rollout_buffer, 0)
         for group in model.policy.optimizer.param_groups:
             group["lr"] = 1e-2
         batch = model.rollout_buffer.batch()
         expected = targets(batch.rewards, batch.lengths, Family(model.gamma, model.return_type))
-        fit(Evaluator(model.policy, batch, None), expected, 100, model.vf_coef, model.max_grad_norm)
+        fit(Evaluator(model.policy, batch, None), expected, own, 100, model.vf_coef, model.max_grad_norm)
 
 
 def gradients(model: REINFORCE, sizes: tuple[int, ...], n_batches: int) -> dict[tuple[str, int], np.ndarray]:

@@ -36,8 +36,8 @@ class Setup(NamedTuple):
     """Who trains, and on what."""
 
     trains: str
-    """"reinforce", "carried" over, with the "shipped" settings, "a2c", with "batches" like REINFORCE's, or "random" actions
-    without learning."""
+    """What trains: reinforce, carried (over), shipped (settings), a2c, batches (A2C with batches like REINFORCE's), or
+    random (actions without learning)."""
     vec_env: str
     n_envs: int
 

@@ -1,7 +1,7 @@
 """Baselines, which lower the variance of the estimate.
 
 A baseline b is subtracted from a step's return before it multiplies ∇log π. It leaves the estimate unbiased when
-it does not depend on the step's action. Which ones qualify, and why, is the table of estimators in the README.
+it does not depend on the step's action. Which ones do is in the README's table of estimators.
 """
 
 from typing import NamedTuple, Protocol
@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import torch as th
 
-from sb3_reinforce.returns import rewards_to_go, time_steps, trajectory_returns
+from sb3_reinforce.returns import first_steps, last_steps, rewards_to_go, time_steps, trajectory_returns
 
 #: Weight of the earlier batches in the moving average; Williams (1992) leaves the number open.
 MOVING_AVERAGE_DECAY = 0.9
@@ -62,9 +62,12 @@ def moving_average(average: float | None, returns: np.ndarray) -> float:
 
     :param average: the average before this batch; None: there was none
     :param returns: return of each trajectory of this batch, float ``[m]``
+    :return: the average with this batch
     """
-    decay = 0.0 if average is None else MOVING_AVERAGE_DECAY
-    return decay * (average or 0.0) + (1 - decay) * float(returns.mean())
+    mean_return = float(returns.mean())
+    if average is None:
+        return mean_return
+    return MOVING_AVERAGE_DECAY * average + (1 - MOVING_AVERAGE_DECAY) * mean_return
 
 
 def optimal(gradients: th.Tensor, scores: th.Tensor) -> th.Tensor:
@@ -103,7 +106,7 @@ def _others_to_go(others: np.ndarray, totals: np.ndarray, lengths: np.ndarray, g
     :param ratios: likelihood ratio up to each step, float ``[M]``
     :return: float64 ``[M]``
     """
-    lasts = np.cumsum(lengths) - 1
+    lasts = last_steps(lengths)
     beyond = np.append(rewards_to_go(totals, np.array([len(totals)]), gamma), 0.0)[lengths]
     weighted = ratios * others
     weighted[lasts] += gamma * ratios[lasts] * beyond
@@ -121,7 +124,7 @@ def _others_in_all(
     """
     discounts = gamma ** time_steps(lengths)
     so_far = np.cumsum(discounts * others)
-    starts = np.cumsum(lengths) - lengths
+    starts = first_steps(lengths)
     so_far -= np.repeat(so_far[starts] - others[starts], lengths)
     return ratios * so_far + discounts * (_others_to_go(others, totals, lengths, gamma, ratios) - ratios * others)
 
@@ -152,9 +155,9 @@ def _leave_one_out(
     of_others = rewards if carried is None else carried * rewards
     if ratios is None:
         return np.repeat(leave_one_out(trajectory_returns(of_others, lengths, gamma)), lengths)
-    totals = np.bincount(time_steps(lengths), weights=of_others)
-    others = totals[time_steps(lengths)] - of_others
-    return _others_in_all(others, totals, lengths, gamma, ratios) / (len(lengths) - 1)
+    t = time_steps(lengths)
+    totals = np.bincount(t, weights=of_others)
+    return _others_in_all(totals[t] - of_others, totals, lengths, gamma, ratios) / (len(lengths) - 1)
 
 
 def _time_leave_one_out(

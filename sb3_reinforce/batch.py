@@ -1,7 +1,7 @@
 """``Batch``: what a rollout hands to an update."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -20,7 +20,18 @@ def copied(obs: Observations) -> Observations:
     """The same observations in arrays of their own."""
     if type(obs) is np.ndarray:  # at each step, where half a microsecond counts
         return obs.copy()
-    return {key: np.array(each) for key, each in obs.items()} if isinstance(obs, dict) else np.array(obs)
+    return mapped(np.array, obs)
+
+
+def mapped(function: Callable[..., Any], first: Any, *others: Any) -> Any:
+    """What a function makes of observations: of the arrays or tensors themselves, or of those under each key.
+
+    :param first: observations; its keys count
+    :param others: further arguments of the function, of the same form
+    """
+    if isinstance(first, dict):
+        return {key: function(value, *(other[key] for other in others)) for key, value in first.items()}
+    return function(first, *others)
 
 
 def arrays(obs: Observations) -> list[np.ndarray]:
@@ -30,7 +41,7 @@ def arrays(obs: Observations) -> list[np.ndarray]:
 
 def indexed(obs: Observations, index: int) -> Observations:
     """What observations have at an index of their first dimension, as a view."""
-    return {key: values[index] for key, values in obs.items()} if isinstance(obs, dict) else obs[index]
+    return mapped(lambda values: values[index], obs)
 
 
 class EpisodicRolloutBufferSamples(NamedTuple):
@@ -106,17 +117,16 @@ class Batch:
         return 4 * sum(math.prod(stored.shape[1:]) for stored in arrays(self.observations))
 
     def to_torch(self, values: np.ndarray) -> th.Tensor:
-        """One number a step, as float32 on the device."""
+        """One number a step, ``[M]``, as float32 on the device."""
         return th.as_tensor(values.astype(np.float32), device=self.device)
 
     def part(self, steps: slice | np.ndarray) -> EpisodicRolloutBufferSamples:
-        """Some steps of the batch, in the order that ``steps`` has them."""
+        """Some steps of the batch.
+
+        :param steps: their indices in the batch of M steps, all of this process, in the order that is wanted
+        """
         indices = self.order[steps]
-        observations: Any
-        if isinstance(self.observations, dict):
-            observations = {key: self._tensor(stored[indices]) for key, stored in self.observations.items()}
-        else:
-            observations = self._tensor(self.observations[indices])
+        observations = mapped(lambda stored: self._tensor(stored[indices]), self.observations)
         actions = self._tensor(self.actions[indices])
         actions = actions.long() if self.discrete else actions.float().reshape(len(indices), -1)
         given = {name: self._tensor(stored[indices]) for name, stored in self.given.items()}

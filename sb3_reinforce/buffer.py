@@ -8,9 +8,19 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import RolloutBuffer
 
-from sb3_reinforce.batch import NOTHING, Batch, EpisodicRolloutBufferSamples, Given, Observations, arrays, copied, indexed
+from sb3_reinforce.batch import (
+    NOTHING,
+    Batch,
+    EpisodicRolloutBufferSamples,
+    Given,
+    Observations,
+    arrays,
+    copied,
+    indexed,
+    mapped,
+)
 from sb3_reinforce.quota import NEXT_BATCH, THIS_BATCH
-from sb3_reinforce.returns import trajectory_returns
+from sb3_reinforce.returns import last_steps, trajectory_returns
 
 try:
     import psutil
@@ -177,10 +187,7 @@ class EpisodicRolloutBuffer(RolloutBuffer):
 
     def _make_room_for_fractions(self, obs: Observations) -> None:
         """Store what a wrapper such as ``VecNormalize`` has made of integers as what it is, and not cut to integers."""
-        if isinstance(self.observations, dict):
-            self.observations = {key: _like(stored, obs[key]) for key, stored in self.observations.items()}
-        else:
-            self.observations = _like(self.observations, obs)  # type: ignore[arg-type]
+        self.observations = mapped(_like, self.observations, obs)
 
     def _column(self, stored: np.ndarray | None, values: np.ndarray) -> np.ndarray:
         """Storage for such values at each step: what there is, if they fit."""
@@ -208,10 +215,7 @@ class EpisodicRolloutBuffer(RolloutBuffer):
                 f"{available / 1e9:.2f} GB of memory are free. Choose a smaller `n_episodes`, a shorter `horizon` or fewer "
                 "environments."
             )
-        if isinstance(self.observations, dict):
-            self.observations = {key: _doubled(stored) for key, stored in self.observations.items()}
-        else:
-            self.observations = _doubled(self.observations)
+        self.observations = mapped(_doubled, self.observations)
         self.actions = _doubled(self.actions)
         self.rewards = _doubled(self.rewards)
         self.episode_starts = _doubled(self.episode_starts)
@@ -256,8 +260,9 @@ class EpisodicRolloutBuffer(RolloutBuffer):
         """
         self._check_finite()
         self._order, self.lengths = self._ordered(THIS_BATCH)
-        lasts = np.cumsum(self.lengths) - 1
-        self.last_observations = {int(step): self._cut_at[at] for step in lasts if (at := self._order[step]) in self._cut_at}
+        self.last_observations = {
+            int(step): self._cut_at[at] for step in last_steps(self.lengths) if (at := self._order[step]) in self._cut_at
+        }
         self.full = True
 
     def _ordered(self, number: int) -> tuple[np.ndarray, np.ndarray]:
@@ -298,8 +303,6 @@ class EpisodicRolloutBuffer(RolloutBuffer):
         """
         raise_if_not_finite({"reward": self.rewards[: self.pos]}, -self.n_carried)
         order, lengths = (self._order, self.lengths) if number == THIS_BATCH else self._ordered(number)
-        stored = self.observations
-        observations = {k: _rows(v) for k, v in stored.items()} if isinstance(stored, dict) else _rows(stored)
         earlier_log_probs = np.full(len(order), np.nan, dtype=np.float32)
         if self.n_carried > 0 and number == THIS_BATCH:
             carried = order < self.n_carried * self.n_envs
@@ -308,7 +311,7 @@ class EpisodicRolloutBuffer(RolloutBuffer):
             lengths,
             _rows(self.rewards)[order],
             self.last_observations if number == THIS_BATCH else {},
-            observations,
+            mapped(_rows, self.observations),
             _rows(self.actions),
             {name: _rows(values) for name, values in self.given.items()},
             order,

@@ -1,11 +1,10 @@
 """Callbacks of SB3's kind: what a gradient estimate is worth, and how many trajectories it should be made of."""
 
-import warnings
-
 import numpy as np
 import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
 
+from sb3_reinforce import guards
 from sb3_reinforce.distributed import n_processes
 from sb3_reinforce.reinforce import REINFORCE
 
@@ -19,7 +18,8 @@ class GradientStatsCallback(BaseCallback):
     - ``gradient/squared_norm``: :math:`|\nabla U|^2`, estimated without bias, and so negative now and then. Baselines that
       compare the trajectories of a batch bias it: "leave_one_out" by the factor 1 + 1/(m-1)². So do normalised advantages,
       whose scale is the batch's own
-    - ``gradient/signal_to_noise``: :math:`|\nabla U|^2 / (\mathrm{tr}\,\Sigma / m)`, that over the variance of the estimate
+    - ``gradient/signal_to_noise``: :math:`|\nabla U|^2 / (\mathrm{tr}\,\Sigma / m)`, the squared norm over the variance of
+      the estimate
     - ``gradient/noise_scale``: :math:`\mathrm{tr}\,\Sigma / |\nabla U|^2`, the number of trajectories at which the two are
       equal, from averages of both over batches; infinite while the averaged signal is not positive
     - ``gradient/cosine_with_last_update``: cosine of :math:`\hat g` and the parameters' last change
@@ -114,11 +114,10 @@ class GradientStatsCallback(BaseCallback):
             self.logger.record("gradient/mean_score_z", z)
             if z > self.z_threshold and not self._warned:
                 self._warned = True
-                warnings.warn(
+                guards.warn(
                     f"The mean score is {z:.1f} standard deviations from zero: the trajectories do not seem to be draws from "
                     "the policy, so the gradient is biased. Does the environment or a wrapper drop or repeat episodes, or "
-                    "does the policy act differently in rollout and update (dropout, batch normalisation, gSDE)?",
-                    stacklevel=2,
+                    "does the policy act differently in rollout and update (dropout, batch normalisation, gSDE)?"
                 )
         self._scores = self._scores + mean_score
 

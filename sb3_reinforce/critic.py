@@ -13,7 +13,7 @@ def bootstrapped(rewards: np.ndarray, evaluator: Evaluator, gamma: float) -> np.
 
     :param rewards: reward of each step, float ``[M]``
     :param evaluator: the policy and the batch
-    :param gamma: discount factor
+    :param gamma: discount factor in (0, 1]
     :return: float64 ``[M]``
     """
     rewards = rewards.astype(np.float64)
@@ -58,7 +58,7 @@ def fit(
     expected = evaluator.batch.to_torch(targets)
     features: th.Tensor | None = None
 
-    def prepare() -> None:
+    def prepare() -> None:  # and return nothing: what it returned would go to all processes
         nonlocal features
         features = evaluator.fixed_features(parameters)
 
@@ -80,6 +80,7 @@ def mean_squared_error(evaluator: Evaluator, targets: np.ndarray) -> float:
 
     :param evaluator: the policy and the batch
     :param targets: what the values predict, float ``[M]``
+    :return: in units of the targets, squared
     """
     evaluator.policy.set_training_mode(False)
     return float(np.square(evaluator.all_values() - targets).mean())

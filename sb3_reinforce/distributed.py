@@ -98,7 +98,7 @@ def leave() -> None:
 
 
 def share(n: int) -> int:
-    """This process's part of n things; no two parts differ by more than one."""
+    """This process's part of n things, at least 0. No two parts differ by more than one, and all sum to n."""
     return n // n_processes() + (rank() < n % n_processes())
 
 

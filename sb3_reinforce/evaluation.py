@@ -21,7 +21,7 @@ _MODELESS = (
 )
 #: Memory that one pass may take where no ``batch_size`` is given, in bytes: what it keeps for the backward pass.
 _PASS_NBYTES = 2**26
-#: Steps that it is measured on. What a pass keeps for any number of steps, as an LSTM does, then adds little to each.
+#: Steps that it is measured on: enough that what a pass keeps only once, as an LSTM does, adds little to each.
 _N_MEASURED = 16
 
 
@@ -36,7 +36,7 @@ class Evaluator:
     def __init__(self, policy: ActorCriticPolicy, batch: Batch, batch_size: int | None):
         self.policy = policy
         self.batch = batch
-        # V is spared where nobody could notice.
+        # Whether to call ``evaluate_actions``, which computes V as well: only where an override or a hook could tell.
         self._whole = overrides(policy, "evaluate_actions", "get_distribution", "extract_features") or is_watched(policy)
         #: What a function finds in each process that has a part of the batch.
         self.everyones = alone if batch.own is None else everyones
@@ -79,6 +79,8 @@ class Evaluator:
         """log π of each action taken and the policy's entropy there, float ``[B]``, with graph.
 
         The entropy is None where the distribution has none in closed form.
+
+        :param part: B steps of the batch
         """
         if self._whole:
             _, log_probs, entropy = self.policy.evaluate_actions(part.observations, part.actions, **part.given)
@@ -89,6 +91,7 @@ class Evaluator:
     def values(self, part: EpisodicRolloutBufferSamples, features: th.Tensor | None = None) -> th.Tensor:
         """V of each step, float ``[B]``, with graph.
 
+        :param part: B steps of the batch
         :param features: of the whole batch, where ``fixed_features`` has computed them
         """
         if features is None:

@@ -34,6 +34,7 @@ def accumulate(evaluator: Evaluator, weights: np.ndarray, ent_coef: float, log_r
     :param weights: ψ of each step, float ``[M]``
     :param ent_coef: entropy coefficient, at least 0
     :param log_ratios: log π - log π_old of each action taken, float ``[M]``; None: the batch is of this policy
+    :return: what else the pass finds
     """
     psi = evaluator.batch.to_torch(weights)
     ratios = None if log_ratios is None else evaluator.batch.to_torch(log_ratios).exp()
@@ -92,7 +93,13 @@ def trajectory_gradients(evaluator: Evaluator, weights: np.ndarray) -> tuple[th.
 
 
 def subtract_optimal_baseline(evaluator: Evaluator, weights: np.ndarray) -> None:
-    """Turn the accumulated gradient, of a loss and so of opposite sign, into that with the optimal baseline."""
+    """Turn the accumulated gradient, of a loss and so of opposite sign, into that with the optimal baseline.
+
+    Source: Greensmith et al. (2004); Peters & Schaal (2008).
+
+    :param evaluator: the policy and the batch
+    :param weights: ψ of each step without a baseline, float ``[M]``
+    """
     gradients, scores = trajectory_gradients(evaluator, weights)
     own = evaluator.batch.own or slice(None)  # the summands of the others are theirs to add
     correction = (baselines.optimal(gradients, scores) * scores)[own].sum(0) / len(scores)

@@ -105,7 +105,10 @@ def check_step(obs: Any, rewards: Any, dones: Any, space: spaces.Space[Any], n_e
 
 
 def last_reset(env: VecEnv) -> object:
-    """What tells one reset of the environments from another: the list of seeds, which SB3's make anew at each."""
+    """A token of the last reset: the list of seeds, which SB3's environments replace at each.
+
+    Two calls return the same object unless there was a reset between them.
+    """
     return reset_teller(env)()
 
 

@@ -1,8 +1,8 @@
 """What processes that train one model have in common: where they start, what they have collected, what a batch is.
 
-Each process has a model and environments of its own, and collects its share of the m trajectories. Numbers of one a step
-are gathered, so that every process weighs the whole batch and takes its part of ψ; gradients are summed. Observations and
-actions stay where they were collected.
+Each process has a model and environments of its own, and collects its share of the m trajectories. What is one
+number a step is gathered, so that every process weighs the whole batch and takes its part of ψ. Gradients are summed.
+Observations and actions stay where they were collected.
 """
 
 import inspect
@@ -73,7 +73,7 @@ class _Report(NamedTuple):
 class ParallelAlgorithm(OnPolicyAlgorithm):
     """An on-policy algorithm that several processes may train together, each with a model and environments of its own."""
 
-    _moments: list[Moments] | None = None  # of VecNormalize, where the processes have last shared them
+    _shared_moments: list[Moments] | None = None  # of VecNormalize, where the processes have last shared them
 
     def _begin_together(self, total_timesteps: int) -> None:
         """Start from where process 0 stands. The others log nothing.
@@ -95,7 +95,7 @@ class ParallelAlgorithm(OnPolicyAlgorithm):
         self.policy.load_state_dict(state["policy"])
         self.policy.optimizer.load_state_dict(state["optimizer"])
         vars(self).update(state["model"])
-        self._moments = state["moments"]
+        self._shared_moments = state["moments"]
         _set_moments(self, state["moments"])
         if distributed.rank() > 0:
             self.set_logger(Logger(folder=None, output_formats=[]))
@@ -131,9 +131,9 @@ class ParallelAlgorithm(OnPolicyAlgorithm):
         reports = distributed.everyones(report)
         check_alike([each.settings for each in reports])
         self.num_timesteps = n_before + sum(each.n_steps for each in reports)
-        seen = zip(self._moments or [], *(each.moments for each in reports), strict=True)
-        self._moments = [merged(base, list(each)) for base, *each in seen]
-        _set_moments(self, self._moments)
+        seen = zip(self._shared_moments or [], *(each.moments for each in reports), strict=True)
+        self._shared_moments = [merged(base, list(each)) for base, *each in seen]
+        _set_moments(self, self._shared_moments)
         parts = [each.collected for each in reports if each.collected is not None]
         if len(parts) < len(reports):
             return None
@@ -160,7 +160,7 @@ class ParallelAlgorithm(OnPolicyAlgorithm):
             super().save(path, exclude, include)
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_moments"]
+        return [*super()._excluded_save_params(), "_shared_moments"]
 
 
 def check_alike(settings: list[dict[str, Any]]) -> None:
@@ -209,6 +209,7 @@ def merged(base: Moments, each: list[Moments]) -> Moments:
 
     :param base: what all have in common, itself the moments of something
     :param each: the moments of each process, ``base`` included
+    :return: ``base`` itself where nothing came after it
     """
     n = base.n + sum(own.n - base.n for own in each)
     if n == base.n:  # nothing, so that nothing is rounded

@@ -19,15 +19,15 @@ class BoundedProgressBarCallback(ProgressBarCallback):
 
 
 def with_bounded_progress_bars(callback: MaybeCallback, progress_bar: bool) -> MaybeCallback:
-    """The callbacks that ``learn`` is given, with another bar for each of SB3's, and one more if it is asked for.
+    """The callbacks that ``learn`` is given, with a bar if it is asked for. A bar of SB3's among them becomes one of ours.
 
-    RL Zoo gives ``learn`` a bar among the callbacks.
+    It stays the same object: RL Zoo gives ``learn`` a bar, and closes it in the end.
     """
     given = as_callbacks(callback)
-    if not progress_bar and not any(type(each) is ProgressBarCallback for each in given):
-        return callback
-    bounded = [BoundedProgressBarCallback() if type(each) is ProgressBarCallback else each for each in given]
-    return [*bounded, BoundedProgressBarCallback()] if progress_bar else bounded
+    for each in given:
+        if type(each) is ProgressBarCallback:
+            each.__class__ = BoundedProgressBarCallback
+    return [*given, BoundedProgressBarCallback()] if progress_bar else callback
 
 
 def as_callbacks(callback: MaybeCallback) -> list[BaseCallback]:

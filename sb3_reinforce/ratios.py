@@ -5,6 +5,8 @@ The layout is that of ``returns.py``: flat and episode-major.
 
 import numpy as np
 
+from sb3_reinforce.returns import first_steps, last_steps
+
 
 @np.errstate(under="ignore")  # what is too small to count is 0
 def likelihood_ratios(log_ratios: np.ndarray, lengths: np.ndarray) -> np.ndarray:
@@ -20,7 +22,7 @@ def likelihood_ratios(log_ratios: np.ndarray, lengths: np.ndarray) -> np.ndarray
     :return: float64 ``[M]``
     """
     sums = np.cumsum(log_ratios, dtype=np.float64)
-    before = np.concatenate([[0.0], sums[np.cumsum(lengths)[:-1] - 1]])
+    before = np.concatenate([[0.0], sums[last_steps(lengths)[:-1]]])
     return np.exp(sums - np.repeat(before, lengths))
 
 
@@ -37,7 +39,7 @@ def effective_sample_size(log_ratios: np.ndarray, lengths: np.ndarray) -> float:
     :param lengths: number of steps of each trajectory, int ``[m]``, each at least 1
     :return: the number; NaN if a sum of log-ratios is not finite
     """
-    sums = np.add.reduceat(log_ratios.astype(np.float64), np.cumsum(lengths) - lengths)
+    sums = np.add.reduceat(log_ratios.astype(np.float64), first_steps(lengths))
     ratios = np.exp(sums - sums.max())  # relative to the largest, so that none overflows
     log_mean = sums.max() + np.log(ratios.mean())
     return float(np.minimum(ratios.sum() ** 2 / (ratios**2).sum(), len(lengths) * np.exp(-abs(log_mean))))

@@ -16,7 +16,7 @@ from sb3_reinforce.buffer import EpisodicRolloutBuffer
 from sb3_reinforce.evaluation import Evaluator, cut_graph, depends_on_mode
 from sb3_reinforce.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
 from sb3_reinforce.ratios import effective_sample_size, likelihood_ratios
-from sb3_reinforce.returns import trajectory_returns
+from sb3_reinforce.returns import last_steps, trajectory_returns
 from sb3_reinforce.rollouts import EpisodicOnPolicyAlgorithm
 from sb3_reinforce.weights import Family, targets, weights
 
@@ -46,7 +46,7 @@ class REINFORCE(EpisodicOnPolicyAlgorithm):
         "reward_to_go", the discounted sum Gₜ of the rewards from that step on
     :param exact_discounting: Whether to weight the reward-to-go of step t with γᵗ, which makes it a gradient of the
         discounted return (Nota & Thomas 2020); return_type="reward_to_go" only, R(τ) is exact as it is
-    :param baseline: What is subtracted from it. None; "mean" of the m returns; "leave_one_out", the mean of the other
+    :param baseline: What is subtracted from the return. None; "mean" of the m returns; "leave_one_out", the mean of the other
         m-1 returns; "time_leave_one_out", the mean of the others' rewards-to-go at the same step;
         "moving_average" of the returns of earlier batches; "optimal", the baseline of least variance for each parameter,
         from the other m-1 trajectories; with rewards-to-go, take m of 4 or more; "value", the policy's value network as
@@ -54,13 +54,13 @@ class REINFORCE(EpisodicOnPolicyAlgorithm):
     :param normalize_advantage: Whether to shift and scale what multiplies ∇log π to mean 0 and deviation 1 over the
         steps of the batch. Where all m returns are the same, it is made 0: no trajectory was better than another
     :param ent_coef: Entropy coefficient for the loss calculation, at least 0
-    :param max_grad_norm: The maximum norm of the gradient, above 0, of the steps that fit the value network too; None: no
-        clipping
+    :param max_grad_norm: The maximum norm of the gradient, above 0; None: no clipping. It clips the steps that fit the value
+        network, too
     :param batch_size: Number of steps per forward and backward pass, to bound memory; None: as many as fit in 64 MiB. The
         gradients are accumulated, so the update is the same
-    :param vf_coef: Value function coefficient for the loss calculation, at least 0 (baseline="value" only); 0: no fit of the
-        value network. That takes steps of its own, so with an optimizer that scales gradients, as Adam does, the size of
-        the coefficient hardly matters
+    :param vf_coef: Value function coefficient for the loss calculation, at least 0 (baseline="value" only); 0: the value
+        network is not fitted. The fit takes steps of its own, so with an optimizer that scales gradients, as Adam does, the
+        size of the coefficient hardly matters
     :param n_critic_updates: Number of gradient steps that fit the value network to each batch, after the policy's
         step, at least 1 (baseline="value" only). No parameter that log π depends on is moved
     :param bootstrap_truncated: Whether to add γV(s_H) to the last reward of a trajectory that a time limit or the horizon
@@ -193,7 +193,7 @@ class REINFORCE(EpisodicOnPolicyAlgorithm):
     def _build(self) -> None:
         """The learning rate's schedule, seeds, the buffer and the policy, as SB3 makes them."""
         super()._setup_model()
-        cut_graph(self.policy.action_dist)  # that of the noise which gSDE's policy is made with
+        cut_graph(self.policy.action_dist)  # a policy with gSDE is made with a first noise, which has a graph
 
     @np.errstate(under="ignore")  # likelihood ratios and weights may be as small as they like
     def train(self) -> None:
@@ -210,6 +210,7 @@ class REINFORCE(EpisodicOnPolicyAlgorithm):
             expected = targets(rewards, batch.lengths, family)
             critic.check_targets(expected)
         old_log_probs: np.ndarray | None = None
+        # Ratios are of evaluation mode. Where that acts like training mode, the first step's own log π is the same.
         if self.n_epochs > 1 and depends_on_mode(self.policy):
             old_log_probs = evaluator.all_log_probs()
         carried_log_ratios = self._carried_log_ratios(evaluator)
@@ -270,7 +271,7 @@ class REINFORCE(EpisodicOnPolicyAlgorithm):
         psi = weights(rewards, batch.lengths, self._family(), learned, carried, carried)
         estimates, scores = gradients.trajectory_gradients(evaluator, psi)
         if carried is not None:
-            scores *= batch.to_torch(carried[np.cumsum(batch.lengths) - 1])[:, None]
+            scores *= batch.to_torch(carried[last_steps(batch.lengths)])[:, None]
         cut_graph(self.policy.action_dist)
         if self.baseline == "optimal":
             estimates = estimates - baselines.optimal(estimates, scores) * scores

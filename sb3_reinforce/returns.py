@@ -8,14 +8,29 @@ float64, since a return of a long trajectory is the small difference of large su
 import numpy as np
 
 
+def first_steps(lengths: np.ndarray) -> np.ndarray:
+    """Index in the batch of the first step of each trajectory, int64 ``[m]``.
+
+    :param lengths: number of steps of each trajectory, int ``[m]``, each at least 1
+    """
+    return np.cumsum(lengths) - lengths
+
+
+def last_steps(lengths: np.ndarray) -> np.ndarray:
+    """Index in the batch of the last step of each trajectory, int64 ``[m]``.
+
+    :param lengths: number of steps of each trajectory, int ``[m]``, each at least 1
+    """
+    return np.cumsum(lengths) - 1
+
+
 def time_steps(lengths: np.ndarray) -> np.ndarray:
     """Step t of each transition within its own trajectory, counted from 0.
 
     :param lengths: number of steps of each trajectory, int ``[m]``, each at least 1
     :return: int64 ``[M]``
     """
-    starts = np.cumsum(lengths) - lengths
-    return np.arange(lengths.sum()) - np.repeat(starts, lengths)
+    return np.arange(lengths.sum()) - np.repeat(first_steps(lengths), lengths)
 
 
 @np.errstate(under="ignore")  # what is too small to count is 0
@@ -32,7 +47,7 @@ def trajectory_returns(rewards: np.ndarray, lengths: np.ndarray, gamma: float) -
     discounted = rewards.astype(np.float64)
     if gamma != 1.0:
         discounted *= gamma ** time_steps(lengths)
-    return np.add.reduceat(discounted, np.cumsum(lengths) - lengths)
+    return np.add.reduceat(discounted, first_steps(lengths))
 
 
 @np.errstate(under="ignore")  # what is too small to count is 0

@@ -5,17 +5,22 @@ from typing import NamedTuple
 import numpy as np
 
 from sb3_reinforce.baselines import BASELINES
-from sb3_reinforce.returns import rewards_to_go, time_steps, trajectory_returns
+from sb3_reinforce.returns import first_steps, last_steps, rewards_to_go, time_steps, trajectory_returns
 
 
 class Family(NamedTuple):
     """Which member of the family of estimators; the names are those of ``REINFORCE``'s arguments."""
 
     gamma: float
+    """Discount factor in (0, 1]."""
     return_type: str = "trajectory"
+    """Either "trajectory" or "reward_to_go"."""
     exact_discounting: bool = False
+    """Whether rewards-to-go are weighted with γᵗ."""
     baseline: str | None = None
+    """A key of ``BASELINES``."""
     normalize_advantage: bool = False
+    """Whether ψ is shifted and scaled to mean 0 and deviation 1."""
 
 
 def targets(rewards: np.ndarray, lengths: np.ndarray, family: Family) -> np.ndarray:
@@ -68,7 +73,7 @@ def weights(
     if family.return_type == "trajectory":
         if carried is not None and of_batch is not None:
             psi = returns - of_batch(rewards, lengths, family.gamma, carried=carried)
-        return np.repeat(ratios[np.cumsum(lengths) - 1], lengths) * (psi - shift) / deviation
+        return np.repeat(ratios[last_steps(lengths)], lengths) * (psi - shift) / deviation
     baseline = ratios * learned if of_batch is None else of_batch(rewards, lengths, family.gamma, ratios, carried)
     psi = discount * (rewards_to_go(ratios * rewards, lengths, family.gamma) - baseline)
     return (psi - ratios * shift) / deviation
@@ -92,6 +97,6 @@ def _moments(psi: np.ndarray, returns: np.ndarray, lengths: np.ndarray) -> tuple
     """
     rounding = 1e-12 * np.abs(returns).max()
     deviation = psi.std()
-    of_trajectories = returns[np.cumsum(lengths) - lengths]
+    of_trajectories = returns[first_steps(lengths)]
     alike = len(lengths) > 1 and np.ptp(of_trajectories) <= rounding
     return psi.mean(), np.inf if alike or deviation <= rounding else deviation + 1e-8

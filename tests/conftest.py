@@ -47,8 +47,9 @@ def _seeded() -> None:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _temporary() -> Iterator[None]:
-    """``learn`` makes SB3's logger a folder, which nobody removes: thousands of them in a run of the tests."""
+def _temporary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Each ``learn`` makes a folder for SB3's logger, which nobody removes. Here all lie in one that is removed at the end."""
+    tmp_path_factory.getbasetemp()  # which pytest keeps for a while, so not in there
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(tempfile, "tempdir", folder)
         yield
@@ -56,7 +57,7 @@ def _temporary() -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="session")
 def _torch() -> Iterator[None]:
-    """One thread, and no notes of seeds for accelerators that are not there, each with a stack trace that takes a millisecond.
+    """One thread. Without an accelerator, torch queues no seeds for one: each would keep a stack trace, a millisecond.
 
     Torch is imported within the fixtures: the process that hands out the tests need not wait for it.
     """

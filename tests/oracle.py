@@ -188,10 +188,15 @@ def update(model: REINFORCE) -> th.Tensor:
     start = flat(policy_parameters(model))
     model.train()
     difference = flat(policy_parameters(model)) - start
-    with th.no_grad():
-        for parameter, value in zip(model.policy.parameters(), before, strict=True):
-            parameter.copy_(value)
+    put(model, before)
     return difference
+
+
+def put(model: REINFORCE, parameters: list[th.Tensor]) -> None:
+    """Give the policy these parameters."""
+    with th.no_grad():
+        for parameter, value in zip(model.policy.parameters(), parameters, strict=True):
+            parameter.copy_(value)
 
 
 def probability(model: REINFORCE, trajectory: Trajectory) -> th.Tensor:
@@ -263,22 +268,17 @@ def expected_second_estimate(model: REINFORCE, horizon: int, mdp: MDP = PLAIN) -
     jumped_to = [parameter.detach().clone() for parameter in model.policy.parameters()]
     landed = flat(policy_parameters(model))
     exact = exact_gradient(model, horizon, mdp)
-    ratios = [probability(model, trajectory).item() / old for trajectory, old in probabilities.items()]
+    ratios = [probability(model, trajectory).item() / before for trajectory, before in probabilities.items()]
     assert max(ratios) > 1.2 * min(ratios)  # far indeed
-
-    def put(values: list[th.Tensor]) -> None:
-        with th.no_grad():
-            for parameter, value in zip(model.policy.parameters(), values, strict=True):
-                parameter.copy_(value)
 
     expected = th.zeros_like(exact)
     for n_orders, batch in batches(every, model.n_episodes):
-        put(old)
+        put(model, old)
         model.policy.optimizer.jumped = False
         start = flat(policy_parameters(model))
         step = start + estimate(model, batch) - landed
         expected += n_orders * math.prod(probabilities[trajectory] for trajectory in batch) * step
-    put(jumped_to)
+    put(model, jumped_to)
     return expected, exact
 
 

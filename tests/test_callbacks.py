@@ -261,7 +261,7 @@ def test_the_progress_bar_ends_at_its_end(callback: Any, given: bool, monkeypatc
 
     monkeypatch.setattr(sb3_callbacks, "tqdm", Seen)
     model = make_model(scripted([7], [7]), n_episodes=2)
-    others = callback if isinstance(callback, list) else [callback]
+    others = callback if isinstance(callback, list) else [callback] if isinstance(callback, BaseCallback) else []
     for n_steps in (9, 20):
         callbacks = [*others, sb3_callbacks.ProgressBarCallback()] if given else callback
         model.learn(n_steps, callbacks, progress_bar=not given, reset_num_timesteps=False)

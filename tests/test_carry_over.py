@@ -19,6 +19,7 @@ from oracle import (
     exact_gradient,
     log_probs,
     make_model,
+    put,
     trajectories,
     update,
 )
@@ -45,12 +46,6 @@ UNBIASED: list[dict[str, Any]] = [
     {"gamma": 0.7, "return_type": "reward_to_go", "exact_discounting": True, "baseline": "leave_one_out"},
     {"gamma": 1.0, "return_type": "reward_to_go", "baseline": "time_leave_one_out"},
 ]
-
-
-def put(model: REINFORCE, parameters: list[th.Tensor]) -> None:
-    with th.no_grad():
-        for parameter, value in zip(model.policy.parameters(), parameters, strict=True):
-            parameter.copy_(value)
 
 
 def policies(model: REINFORCE, n: int = 2) -> list[list[th.Tensor]]:

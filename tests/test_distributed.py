@@ -375,6 +375,10 @@ def test_a_process_alone_gets_back_what_it_passes_in(monkeypatch: pytest.MonkeyP
     assert not dist.is_initialized()
 
 
+def test_what_torchrun_sets_is_the_same_for_rl_zoo() -> None:
+    assert launch._LAUNCHED == distributed._LAUNCHED
+
+
 def test_making_and_loading_a_model_joins_nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name, value in (("RANK", "0"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "localhost"), ("MASTER_PORT", "29999")):
         monkeypatch.setenv(name, value)

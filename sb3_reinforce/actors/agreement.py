@@ -24,8 +24,8 @@ def agrees(actor: MlpActor, policy: ActorCriticPolicy, obs: Observations | None 
 
     :param actor: the numpy actor
     :param policy: the policy it is of
-    :param obs: where to compare, ``[n, ...]``; None: at observations that spread. Those that an environment starts with may
-        be 0 nearly, and so may what the layers make of them
+    :param obs: where to compare, ``[n, ...]``; None: at observations drawn far apart. An environment's first ones may
+        all be nearly 0, and there different layers have nearly the same outputs
     """
     if has_replaced_modules(policy):
         return False

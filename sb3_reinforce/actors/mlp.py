@@ -29,6 +29,12 @@ ArrayFunction = Callable[[np.ndarray], np.ndarray]
 Sample = Callable[..., np.ndarray]
 MakeSampler = Callable[[ActorCriticPolicy, np.random.Generator | None], Sample | None]
 
+#: Products of more multiplications than this are left to torch. OpenBLAS, which numpy calls, would share them among threads
+#: that ``torch.set_num_threads`` does not govern, and on a busy machine these wait for each other longer than they work.
+_LARGE = 2**18
+#: About so many random numbers are drawn at once.
+_BLOCK = 2**10
+
 
 class MlpActor:
     """A multilayer perceptron and the distribution at its end, in numpy.
@@ -161,14 +167,8 @@ def layers_of(policy: ActorCriticPolicy) -> list[ArrayFunction] | None:
     return layers
 
 
-#: Products of more multiplications than this are left to torch. OpenBLAS, which numpy calls, would share them among threads
-#: that ``torch.set_num_threads`` does not govern, and on a busy machine these wait for each other longer than they work.
-_LARGE = 2**18
-#: About so many random numbers are drawn at once.
-_BLOCK = 2**10
-
-
 def linear_function(module: nn.Linear) -> ArrayFunction:
+    """A linear layer as a function of arrays. What it returns is valid until its next call."""
     # Of two dimensions, the bias needs no broadcasting for one environment, which would cost as much as the sum.
     weight, bias = module.weight.detach().numpy().T, module.bias.detach().numpy()[None]
     through_torch, most_rows = _through_torch(module), _LARGE // weight.size
@@ -236,35 +236,29 @@ def sampler(policy: ActorCriticPolicy, generator: np.random.Generator | None) ->
     # Only here, so that a policy that acts itself draws no other numbers than SB3's loop does.
     generator = generator or seeded_by_torch()
 
-    def sample_categorical(logits: np.ndarray) -> np.ndarray:
-        # The Gumbel-max trick: the argmax of logits plus Gumbel noise has the softmax's distribution.
-        return (logits + gumbel(logits.shape)).argmax(1)
-
-    def sample_multi_categorical(logits: np.ndarray) -> np.ndarray:
-        perturbed = logits + gumbel(logits.shape)
-        return np.stack([part.argmax(axis=1) for part in np.split(perturbed, splits, axis=1)], axis=1)
-
-    def sample_bernoulli(logits: np.ndarray) -> np.ndarray:
-        # A logit plus logistic noise is positive with the probability that the sigmoid gives.
-        return (logits + logistic(logits.shape) > 0).astype(np.float32)
-
-    def sample_gaussian(means: np.ndarray) -> np.ndarray:
-        return (np.exp(log_std) * normal(means.shape) + means).reshape(-1, *shape)
-
     if type(distribution) is CategoricalDistribution:
         gumbel = in_blocks(generator.gumbel)
-        return sample_categorical
+        # The Gumbel-max trick: the argmax of logits plus Gumbel noise has the softmax's distribution.
+        return lambda logits: (logits + gumbel(logits.shape)).argmax(1)
     if type(distribution) is MultiCategoricalDistribution:
-        gumbel = in_blocks(generator.gumbel)
-        splits = np.cumsum(distribution.action_dims)[:-1]
-        return sample_multi_categorical
+        gumbel, splits = in_blocks(generator.gumbel), np.cumsum(distribution.action_dims)[:-1]
+        return lambda logits: argmax_of_parts(logits + gumbel(logits.shape), splits)
     if type(distribution) is BernoulliDistribution:
         logistic = in_blocks(generator.logistic)
-        return sample_bernoulli
-    normal = in_blocks(generator.standard_normal)
-    log_std = policy.log_std.detach().cpu().numpy()
+        # A logit plus logistic noise is positive with the probability that the sigmoid gives.
+        return lambda logits: (logits + logistic(logits.shape) > 0).astype(np.float32)
+    normal, log_std = in_blocks(generator.standard_normal), policy.log_std.detach().cpu().numpy()
     shape = policy.action_space.shape or ()
-    return sample_gaussian
+    return lambda means: (np.exp(log_std) * normal(means.shape) + means).reshape(-1, *shape)
+
+
+def argmax_of_parts(values: np.ndarray, splits: np.ndarray) -> np.ndarray:
+    """Where each part of each row is greatest, int64 ``[n_envs, n_parts]``.
+
+    :param values: ``[n_envs, n_values]``
+    :param splits: where each part but the first begins, int ``[n_parts - 1]``
+    """
+    return np.stack([part.argmax(axis=1) for part in np.split(values, splits, axis=1)], axis=1)
 
 
 def is_one_of(distribution: object, *classes: type) -> bool:

@@ -12,7 +12,7 @@ from sb3_contrib.common.maskable.distributions import (
 )
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 
-from sb3_reinforce.actors.mlp import Sample, in_blocks, is_one_of, seeded_by_torch
+from sb3_reinforce.actors.mlp import Sample, argmax_of_parts, in_blocks, is_one_of, seeded_by_torch
 
 
 class UnmaskableSpaceError(ValueError, AssertionError):
@@ -85,14 +85,7 @@ def masked_sampler(policy: MaskableActorCriticPolicy, generator: np.random.Gener
         noisy = logits + gumbel(logits.shape)
         return noisy if action_masks is None else np.where(action_masks, noisy, -np.inf)
 
-    def sample_categorical(logits: np.ndarray, action_masks: np.ndarray | None = None) -> np.ndarray:
-        return perturbed(logits, action_masks).argmax(axis=1)
-
-    def sample_multi_categorical(logits: np.ndarray, action_masks: np.ndarray | None = None) -> np.ndarray:
-        parts = np.split(perturbed(logits, action_masks), splits, axis=1)
-        return np.stack([part.argmax(axis=1) for part in parts], axis=1)
-
     if type(distribution) is MaskableCategoricalDistribution:
-        return sample_categorical
+        return lambda logits, action_masks=None: perturbed(logits, action_masks).argmax(axis=1)
     splits = np.cumsum(distribution.action_dims)[:-1]
-    return sample_multi_categorical
+    return lambda logits, action_masks=None: argmax_of_parts(perturbed(logits, action_masks), splits)

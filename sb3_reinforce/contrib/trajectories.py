@@ -10,8 +10,9 @@ from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from sb3_contrib.common.recurrent.type_aliases import RNNStates
 
 from sb3_reinforce.actors.lstm import zero_state
-from sb3_reinforce.batch import Batch, EpisodicRolloutBufferSamples
+from sb3_reinforce.batch import Batch, EpisodicRolloutBufferSamples, mapped
 from sb3_reinforce.evaluation import Evaluator
+from sb3_reinforce.returns import first_steps, last_steps
 
 
 class RecurrentEvaluator(Evaluator):
@@ -27,7 +28,7 @@ class RecurrentEvaluator(Evaluator):
 
     def __init__(self, policy: RecurrentActorCriticPolicy, batch: Batch, batch_size: int | None):
         self._is_first = np.zeros(batch.lengths.sum(), dtype=bool)
-        self._is_first[np.cumsum(batch.lengths) - batch.lengths] = True
+        self._is_first[first_steps(batch.lengths)] = True
         super().__init__(policy, batch, batch_size)  # which may evaluate the first step
 
     def parts(self, within: slice | None = None) -> Iterator[EpisodicRolloutBufferSamples]:
@@ -68,16 +69,16 @@ class RecurrentEvaluator(Evaluator):
         found: dict[int, float] = {}
         for part in self.parts():
             lengths = self._lengths(part)
-            last_steps = np.asarray(part.steps)[np.cumsum(lengths) - 1]
-            cut = [i for i, step in enumerate(last_steps) if step in self.batch.last_observations]
+            ends = np.asarray(part.steps)[last_steps(lengths)]
+            cut = [i for i, step in enumerate(ends) if step in self.batch.last_observations]
             if not cut:
                 continue
-            lasts = [self.policy.obs_to_tensor(self.batch.last_observations[int(last_steps[i])])[0] for i in cut]
+            lasts = [self.policy.obs_to_tensor(self.batch.last_observations[int(ends[i])])[0] for i in cut]
             index, _ = padded(lengths, room=1)
             index[cut, lengths[cut]] = lengths.sum() + np.arange(len(cut))
             with th.no_grad():
                 values = self._padded_values(_join(part.observations, lasts), index[cut]).view(len(cut), -1)
-            found |= {int(last_steps[i]): values[k, lengths[i]].item() for k, i in enumerate(cut)}
+            found |= {int(ends[i]): values[k, lengths[i]].item() for k, i in enumerate(cut)}
         return found
 
     def _lengths(self, part: EpisodicRolloutBufferSamples) -> np.ndarray:
@@ -130,19 +131,14 @@ def padded(lengths: np.ndarray, room: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """
     places = np.arange(lengths.max() + room)
     real = places < lengths[:, None]
-    starts = np.cumsum(lengths) - lengths
-    return np.where(real, starts[:, None] + places, 0), np.flatnonzero(real)
+    return np.where(real, first_steps(lengths)[:, None] + places, 0), np.flatnonzero(real)
 
 
 def _take(observations: Any, rows: th.Tensor) -> Any:
     """Rows of observations, a tensor or one for each key."""
-    if isinstance(observations, dict):
-        return {key: each[rows] for key, each in observations.items()}
-    return observations[rows]
+    return mapped(lambda each: each[rows], observations)
 
 
 def _join(observations: Any, more: list[Any]) -> Any:
     """Observations, and more of them, each a tensor or one for each key."""
-    if isinstance(observations, dict):
-        return {key: th.cat([each, *(one[key].to(each.dtype) for one in more)]) for key, each in observations.items()}
-    return th.cat([observations, *(one.to(observations.dtype) for one in more)])
+    return mapped(lambda each, *others: th.cat([each, *(other.to(each.dtype) for other in others)]), observations, *more)

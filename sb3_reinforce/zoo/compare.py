@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 import traceback
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,20 +83,23 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--algos", nargs="+", metavar="ALGO", help="RL Zoo's names: reinforce a2c ppo ...; the first is compared with"
     )
-    parser.add_argument("--seeds", type=_at_least_1, default=5, metavar="N", help="number of seeds (default: 5)")
     parser.add_argument(
-        "--first-seed", type=_at_least_0, default=0, metavar="SEED",
+        "--seeds", type=partial(_whole_number, least=1), default=5, metavar="N", help="number of seeds (default: 5)"
+    )
+    parser.add_argument(
+        "--first-seed", type=partial(_whole_number, least=0), default=0, metavar="SEED",
         help="the first of them; REINFORCE's hyperparameters were chosen on some below 1000 (default: 0)",
     )  # fmt: skip
     parser.add_argument(
-        "-n", "--n-timesteps", type=_at_least_1, default=0, metavar="STEPS",
+        "-n", "--n-timesteps", type=partial(_whole_number, least=1), default=0, metavar="STEPS",
         help="steps of the environment in each run; an action that a wrapper holds for k steps counts k "
         "(default: each algorithm's hyperparameters say how many)",
     )  # fmt: skip
     parser.add_argument("--gym-packages", nargs="+", default=[], metavar="MODULE", help="modules that register environments")
     parser.add_argument(
-        "--jobs", type=_at_least_1, default=_processors(), metavar="N", help="runs at a time (default: one a processor)"
-    )
+        "--jobs", type=partial(_whole_number, least=1), default=_processors(), metavar="N",
+        help="runs at a time (default: one a processor)",
+    )  # fmt: skip
     parser.add_argument("-f", "--log-folder", default="logs/compare", metavar="FOLDER", help="default: logs/compare")
     parser.add_argument(
         "-conf", "--conf-file", nargs="+", default=[], metavar="[ALGO:]FILE",
@@ -115,14 +119,6 @@ def _parser() -> argparse.ArgumentParser:
 def _processors() -> int:
     """How many this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _at_least_1(text: str) -> int:
-    return _whole_number(text, 1)
-
-
-def _at_least_0(text: str) -> int:
-    return _whole_number(text, 0)
 
 
 def _whole_number(text: str, least: int) -> int:
@@ -213,8 +209,8 @@ def _plan(
             traceback.print_exc()
             problems.append(f"{env_id} cannot be played: {_text(error)}")
             continue
-        for label, contestant in contestants.items():
-            key, pair = f"{label} on {env_id}", (label, env_id)
+        for algo, contestant in contestants.items():
+            key, pair = f"{algo} on {env_id}", (algo, env_id)
             try:
                 taken[pair] = settings(contestant, env_id, args.n_timesteps)
                 full = resolved(ALGOS[contestant.algo], taken[pair], args.n_timesteps)
@@ -232,21 +228,21 @@ def _plan(
             columns[pair] = description(taken[pair], full, threshold(env_id), random_returns[env_id])
     if problems:
         parser.error("\n".join(["nothing was run, since", *problems]))
-    asked = [f"{label} on {env_id}" for label, env_id in columns]  # in the order of this command, those of earlier ones after
+    asked = [f"{algo} on {env_id}" for algo, env_id in columns]  # in the order of this command, those of earlier ones after
     ordered = {key: recorded[key] for key in dict.fromkeys([*asked, *recorded])}
     records.replace(folder / SETTINGS, json.dumps(ordered, indent=1) + "\n")
     more = ["--gym-packages", *args.gym_packages] if args.gym_packages else []
     seeds = range(args.first_seed, args.first_seed + args.seeds)
     return [
         Job(
-            run=Run(label, env_id, seed, args.n_timesteps, taken[label, env_id].digest),
-            contestant=contestants[label],
-            settings=taken[label, env_id],
-            columns=columns[label, env_id],
+            run=Run(algo, env_id, seed, args.n_timesteps, taken[algo, env_id].digest),
+            contestant=contestants[algo],
+            settings=taken[algo, env_id],
+            columns=columns[algo, env_id],
             threshold=threshold(env_id),
             flags=more,
         )
-        for env_id, seed, label in product(env_ids, seeds, contestants)
+        for env_id, seed, algo in product(env_ids, seeds, contestants)
     ]
 
 

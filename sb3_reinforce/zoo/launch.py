@@ -6,12 +6,14 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 
+#: What ``torchrun`` sets for each process, as ``distributed.py`` has it, whose import would take torch's.
+_LAUNCHED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _OF_THE_FIRST = ("-P", "--progress", "--track")
 
 
 def launched() -> bool:
-    """Whether this is one of several processes."""
-    return "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
+    """Whether ``torchrun`` has launched this process as one of several."""
+    return all(name in os.environ for name in _LAUNCHED) and int(os.environ["WORLD_SIZE"]) > 1
 
 
 def refusal(command: str, arguments: list[str]) -> str | None:

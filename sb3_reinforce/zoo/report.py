@@ -280,9 +280,11 @@ def cautions(rows: pd.DataFrame, settings: Mapping[str, Mapping[str, Any]]) -> l
             f"{', '.join(in_order(tuned['env']))}: REINFORCE's hyperparameters were chosen on some of the seeds below "
             f"{FRESH_SEED}. `--first-seed {FRESH_SEED}` takes others."
         )
-    most = int(counts.max())
-    if most < ENOUGH_SEEDS:
-        found.append(f"Of {most} {'seeds' if most > 1 else 'seed'}, intervals say little: {ENOUGH_SEEDS} or more are better.")
+    n_seeds = int(counts.max())
+    if n_seeds < ENOUGH_SEEDS:
+        found.append(
+            f"Of {n_seeds} {'seeds' if n_seeds > 1 else 'seed'}, intervals say little: {ENOUGH_SEEDS} or more are better."
+        )
     for column, what in (("cpu", "machines, so that seconds do not compare"), ("versions", "versions")):
         if rows[column].nunique() > 1:
             found.append(f"Rows are of {rows[column].nunique()} {what}.")
@@ -376,24 +378,7 @@ def _markdown(
         "![Learning curves](curves.png)",
         "Mean return in training over seeds with its 95 % interval, against steps, above, and seconds, below.",
     ]
-    targets = []
-    for env_id in env_ids:
-        here = reached[reached["env"] == env_id]
-        value = here["threshold"].iloc[0]
-        if np.isnan(value):
-            continue
-        named = number(value, abs(value))
-        own = not np.isnan(rows[rows["env"] == env_id]["threshold"].iloc[0])
-        targets.append(
-            f"- {env_id}: {named}, its own threshold, by the mean of 20 training returns."
-            if own
-            else f"- {env_id}: {named}, by a point of the learning curve. The environment names no threshold, so this is "
-            f"{TARGET:.0%} of the way from random actions to the best algorithm."
-        )
-    table = threshold_table(reached)
-    if targets and table.count("\n") > 1:
-        parts += ["## How soon", "Medians over seeds of when the return in training first reached:", "\n".join(targets)]
-        parts += [table, "— where half of the seeds or more never did."]
+    parts += _how_soon(rows, reached, env_ids)
     parts.append("## Over all environments")
     n_seeds, n_envs = int(rows.groupby(["algo", "env"]).size().min()), len(env_ids)
     if shown:
@@ -416,3 +401,34 @@ def _markdown(
         "[settings.json](settings.json), points of the curves in [curves.csv](curves.csv), and the trained agents in `runs/`.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _how_soon(rows: pd.DataFrame, reached: pd.DataFrame, env_ids: Sequence[str]) -> list[str]:
+    """The report's part on thresholds; none if no environment has one, or no algorithm two seeds.
+
+    :param reached: the rows, with thresholds and when they were reached
+    """
+    targets = []
+    for env_id in env_ids:
+        here = reached[reached["env"] == env_id]
+        value = here["threshold"].iloc[0]
+        if np.isnan(value):
+            continue
+        named = number(value, abs(value))
+        own = not np.isnan(rows[rows["env"] == env_id]["threshold"].iloc[0])
+        targets.append(
+            f"- {env_id}: {named}, its own threshold, by the mean of 20 training returns."
+            if own
+            else f"- {env_id}: {named}, by a point of the learning curve. The environment names no threshold, so this is "
+            f"{TARGET:.0%} of the way from random actions to the best algorithm."
+        )
+    table = threshold_table(reached)
+    if not targets or table.count("\n") < 2:
+        return []
+    return [
+        "## How soon",
+        "Medians over seeds of when the return in training first reached:",
+        "\n".join(targets),
+        table,
+        "— where half of the seeds or more never did.",
+    ]

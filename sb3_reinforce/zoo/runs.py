@@ -5,7 +5,6 @@
 
 import importlib
 import json
-import math
 import os
 import signal
 import sys
@@ -106,8 +105,6 @@ def to_threshold(curve: "pd.DataFrame", threshold: float) -> dict[str, Any]:
     :param threshold: NaN: there is none
     :return: ``steps_to_threshold`` and ``seconds_to_threshold``, None if never
     """
-    if math.isnan(threshold):
-        return {"steps_to_threshold": None, "seconds_to_threshold": None}
     reached = curve[curve["return"].rolling(20).mean() >= threshold]
     if reached.empty:
         return {"steps_to_threshold": None, "seconds_to_threshold": None}

@@ -15,11 +15,14 @@ REPETITIONS = 2000
 Scores = dict[str, np.ndarray]
 
 
-def interval(values: np.ndarray) -> tuple[float, float]:
-    """95 % bootstrap interval of the mean over runs, ``values [n_runs]``."""
-    resampled = np.random.default_rng(SEED).choice(values, size=(REPETITIONS, len(values))).mean(1)
-    low, high = np.percentile(resampled, [2.5, 97.5])
-    return float(low), float(high)
+def interval(values: np.ndarray, repetitions: int = REPETITIONS) -> np.ndarray:
+    """Bounds of the 95 % bootstrap interval of the mean over runs, float ``[2, ...]``.
+
+    :param values: float ``[n_runs, ...]``
+    :param repetitions: how often the runs are drawn anew
+    """
+    resampled = np.random.default_rng(SEED).choice(values, size=(repetitions, len(values))).mean(1)
+    return np.percentile(resampled, [2.5, 97.5], axis=0)
 
 
 class MeanCurve(NamedTuple):
@@ -44,8 +47,7 @@ def mean_curve(curves: Sequence[pd.DataFrame], n_points: int = 100) -> MeanCurve
     grid = np.geomspace(start, end, n_points)
     seconds = np.median([np.interp(grid, c["steps"], c["seconds"]) for c in curves], axis=0)
     values = np.array([np.interp(grid, c["steps"], c["return_mean"]) for c in curves])
-    resampled = np.random.default_rng(SEED).choice(values, size=(500, len(values)), axis=0).mean(1)
-    low, high = np.percentile(resampled, [2.5, 97.5], axis=0)
+    low, high = interval(values, repetitions=500)
     return MeanCurve(grid, seconds, values.mean(0), low, high)
 
 
