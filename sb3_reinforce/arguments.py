@@ -25,25 +25,30 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
     for name in ("n_episodes", "horizon", "batch_size", "n_critic_updates", "n_epochs"):
         value = arguments[name]
         optional = name in ("horizon", "batch_size")
-        counts = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-        allowed = (optional and value is None) or (counts and value >= 1)
+        allowed = (optional and value is None) or (is_count(value) and value >= 1)
         require(allowed, f"`{name}` must be {'None or ' * optional}an integer of at least 1", value)
     for name in ("ent_coef", "vf_coef"):
         value = arguments[name]
-        require(_is_number(value) and value >= 0, f"`{name}` must be a number of at least 0", value)
+        require(is_number(value) and value >= 0, f"`{name}` must be a number of at least 0", value)
     for name in ("exact_discounting", "normalize_advantage", "bootstrap_truncated", "carry_over"):
         require(isinstance(arguments[name], bool | np.bool_), f"`{name}` must be True or False", arguments[name])
     gamma, share, norm = (arguments[name] for name in ("gamma", "min_effective_share", "max_grad_norm"))
-    require(_is_number(gamma) and 0 < gamma <= 1, "`gamma` must be in (0, 1]", gamma)
-    require(_is_number(share) and 0 <= share <= 1, "`min_effective_share` must be in [0, 1]", share)
-    limit = norm is None or norm == np.inf or (_is_number(norm) and norm > 0)
-    require(limit, "`max_grad_norm` must be None or above 0", norm)
+    require(is_number(gamma) and 0 < gamma <= 1, "`gamma` must be in (0, 1]", gamma)
+    require(is_number(share) and 0 <= share <= 1, "`min_effective_share` must be in [0, 1]", share)
+    limited = isinstance(norm, int | float | np.number) and not isinstance(norm, bool) and norm > 0
+    require(norm is None or limited, "`max_grad_norm` must be None or above 0", norm)
     for name, allowed_values in (("return_type", RETURN_TYPES), ("baseline", tuple(BASELINES))):
-        require(arguments[name] in allowed_values, f"`{name}` must be one of {allowed_values}", arguments[name])
+        named = arguments[name] is None or isinstance(arguments[name], str)
+        require(named and arguments[name] in allowed_values, f"`{name}` must be one of {allowed_values}", arguments[name])
     _check_combinations(arguments)
 
 
-def _is_number(value: object) -> bool:
+def is_count(value: object) -> bool:
+    """An integer, of Python or numpy, and not True or False."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def is_number(value: object) -> bool:
     """A finite number, and not the text that YAML makes of 1e-3."""
     return isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and bool(np.isfinite(value))
 

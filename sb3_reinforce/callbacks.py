@@ -5,6 +5,7 @@ import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_reinforce import guards
+from sb3_reinforce.arguments import is_count, is_number, require
 from sb3_reinforce.distributed import n_processes
 from sb3_reinforce.reinforce import REINFORCE
 
@@ -42,10 +43,9 @@ class GradientStatsCallback(BaseCallback):
 
     def __init__(self, smoothing: float = 0.9, z_threshold: float = 4.0, verbose: int = 0):
         super().__init__(verbose)
-        if not 0 <= smoothing < 1:
-            raise ValueError(f"`smoothing` must be in [0, 1), but it is {smoothing!r}.")
-        if not z_threshold > 0:
-            raise ValueError(f"`z_threshold` must be above 0, but it is {z_threshold!r}.")
+        require(is_number(smoothing) and 0 <= smoothing < 1, "`smoothing` must be in [0, 1)", smoothing)
+        above_0 = isinstance(z_threshold, int | float | np.number) and z_threshold > 0
+        require(above_0, "`z_threshold` must be above 0", z_threshold)
         self.smoothing = smoothing
         self.z_threshold = z_threshold
         self._measured: REINFORCE | None = None
@@ -76,6 +76,9 @@ class GradientStatsCallback(BaseCallback):
 
     def _on_rollout_end(self) -> None:
         estimates, scores = (each.double() for each in self.model.trajectory_estimates())
+        if len(estimates) < 2:  # no variance can be told, nor what the next update has changed
+            self._parameters = None
+            return
         if self._scores is not None and self._scores.shape[0] != scores.shape[1]:  # parameters were frozen or freed
             self._scores = self._parameters = None
         estimate = estimates.mean(0)
@@ -141,11 +144,9 @@ class AdaptiveEpisodesCallback(GradientStatsCallback):
         self, min_episodes: int = 2, max_episodes: int = 64, smoothing: float = 0.9, z_threshold: float = 4.0, verbose: int = 0
     ):
         super().__init__(smoothing, z_threshold, verbose)
-        if not 2 <= min_episodes <= max_episodes < np.inf:
-            raise ValueError(
-                "`min_episodes` must be at least 2 and at most `max_episodes`, a finite number, "
-                f"but they are {min_episodes!r} and {max_episodes!r}."
-            )
+        require(is_count(min_episodes) and min_episodes >= 2, "`min_episodes` must be an integer of at least 2", min_episodes)
+        rule = f"`max_episodes` must be an integer of at least `min_episodes`, {min_episodes}"
+        require(is_count(max_episodes) and max_episodes >= min_episodes, rule, max_episodes)
         self.min_episodes = min_episodes
         self.max_episodes = max_episodes
 

@@ -99,6 +99,7 @@ def leave() -> None:
 
 def share(n: int) -> int:
     """This process's part of n things, at least 0. No two parts differ by more than one, and all sum to n."""
+    n = int(n)  # a numpy integer may be too small for sums
     return n // n_processes() + (rank() < n % n_processes())
 
 

@@ -40,7 +40,7 @@ class Evaluator:
         self._whole = overrides(policy, "evaluate_actions", "get_distribution", "extract_features") or is_watched(policy)
         #: What a function finds in each process that has a part of the batch.
         self.everyones = alone if batch.own is None else everyones
-        self.batch_size = batch_size or self._steps_that_fit()
+        self.batch_size = int(batch_size or self._steps_that_fit())
         own = batch.own_steps
         while self.batch_size > 2 and (own.stop - own.start) % self.batch_size == 1:
             self.batch_size -= 1  # a single step would be left for the last part, which batch normalisation refuses

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import numpy as np
 import torch as th
 from gymnasium import spaces
+from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.vec_env import VecEnv
@@ -52,6 +53,15 @@ def check_observation_space(space: spaces.Space[Any], key: str = "") -> None:
             check_observation_space(each, f"['{name}']")
     rule = f"`observation_space{key}` must begin at 0, since SB3's policies take no other `start`: subtract it in a wrapper"
     require(not np.any(getattr(space, "start", 0)), rule, space)
+
+
+def check_is_buffer_class(buffer_class: object) -> None:
+    """Refuse what is no rollout buffer at all. Those of A2C and PPO pass: their agents can be loaded, and act.
+
+    :raises ValueError: naming what it is
+    """
+    is_one = isinstance(buffer_class, type) and issubclass(buffer_class, RolloutBuffer)
+    require(is_one, "`rollout_buffer_class` must be None or a subclass of EpisodicRolloutBuffer", buffer_class)
 
 
 def check_buffer_class(buffer_class: object) -> None:
@@ -107,14 +117,15 @@ def check_step(obs: Any, rewards: Any, dones: Any, space: spaces.Space[Any], n_e
 def last_reset(env: VecEnv) -> object:
     """A token of the last reset: the list of seeds, which SB3's environments replace at each.
 
-    Two calls return the same object unless there was a reset between them.
+    Two calls return the same object unless there was a reset between them. Of a ``VecEnv`` that keeps no such list, or does
+    not replace it, they always do.
     """
     return reset_teller(env)()
 
 
 def reset_teller(env: VecEnv) -> Callable[[], object]:
     """``last_reset`` of an environment, for each step of a rollout: without a call in Python."""
-    return partial(getattr, env.unwrapped, "_seeds", None)
+    return partial(getattr, _unwrapped(env), "_seeds", None)
 
 
 def check_still_in_episode(seeds: object, reset: object) -> None:
@@ -149,10 +160,16 @@ def check_own_environment(callback: BaseCallback, env: VecEnv) -> None:
 
 def _environments(env: VecEnv) -> list[object]:
     """What is stepped in the end."""
-    base: Any = env.unwrapped
-    vector_env = [base.env.unwrapped] if isinstance(base, GymnasiumVecEnv) else []
-    single = [each.unwrapped for owner in (base, *vector_env) for each in getattr(owner, "envs", ())]
+    base = _unwrapped(env)
+    vector_env = [_unwrapped(base.env)] if isinstance(base, GymnasiumVecEnv) else []
+    several = [getattr(owner, "envs", None) for owner in (base, *vector_env)]
+    single = [_unwrapped(each) for envs in several if isinstance(envs, list | tuple) for each in envs]
     return [base, *vector_env, *single]
+
+
+def _unwrapped(env: Any) -> Any:
+    """An environment without its wrappers, as far as it knows of any."""
+    return getattr(env, "unwrapped", env)
 
 
 def _callbacks(callback: BaseCallback) -> list[BaseCallback]:

@@ -180,6 +180,7 @@ class REINFORCE(EpisodicOnPolicyAlgorithm):
         guards.check_observation_space(self.observation_space)
         if self.rollout_buffer_class is None:
             self.rollout_buffer_class = EpisodicRolloutBuffer
+        guards.check_is_buffer_class(self.rollout_buffer_class)
         if self.use_sde and self.sde_sample_freq != 1:
             guards.warn(
                 "gSDE shares one noise matrix between steps, so the log-probability of a trajectory is not the sum over its "

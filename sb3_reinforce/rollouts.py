@@ -6,20 +6,20 @@ from weakref import WeakSet
 import numpy as np
 import torch as th
 from stable_baselines3.common.buffers import RolloutBuffer
-from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.callbacks import BaseCallback, ConvertCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_reinforce import distributed, guards, parallel
-from sb3_reinforce.actors import Actor, agrees, environment_actions, fingerprint, mlp_actor, policy_actor
+from sb3_reinforce.actors import Actor, agrees, environment_actions, fingerprint, mlp_actor, parameter_places, policy_actor
 from sb3_reinforce.arguments import check_arguments
 from sb3_reinforce.batch import NOTHING, Batch, Given, copied
 from sb3_reinforce.buffer import EpisodicRolloutBuffer, truncated_at
 from sb3_reinforce.evaluation import Evaluator, cut_graph
 from sb3_reinforce.progress import with_bounded_progress_bars
 from sb3_reinforce.quota import NEXT_BATCH, THIS_BATCH, EpisodeQuota
-from sb3_reinforce.vec_env import as_vec_env, own_info
+from sb3_reinforce.vec_env import as_vec_env, own_info, resetting_of
 
 SelfEpisodic = TypeVar("SelfEpisodic", bound="EpisodicOnPolicyAlgorithm")
 
@@ -32,6 +32,8 @@ _ENDLESS = 100_000
 _N_AHEAD = 2
 #: A batch of fewer steps than this is no long one, however small ``total_timesteps`` is.
 _LONG = 10_000
+#: Of the last info of an episode, what SB3 reads when the batch is whole.
+_KEPT = ("episode", "is_success")
 
 
 class Ahead(NamedTuple):
@@ -104,11 +106,12 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
         self._compared = None
         if self.env is not None and not self._stand_as_left(self.env):
             self._last_obs = None  # so that SB3 resets the environments
+        resets = reset_num_timesteps or self._last_obs is None
         total_timesteps, callback = super()._setup_learn(
             total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
         )
         assert self.env is not None
-        if not self._stand_as_left(self.env):  # SB3 has reset them
+        if resets:  # and with it ends the episodes that have gone ahead
             self._ahead = None
         if self._ahead is None:
             self.rollout_buffer.reset()
@@ -230,9 +233,13 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
         # Until this rollout is whole: whatever interrupts it leaves episodes unfinished, and the next one must reset.
         self._interrupted = True
         act = self._make_actor()
+        # A callback may replace parameters, and then the actor would look at what they were.
+        nobody = isinstance(callback, ConvertCallback) and callback.callback is None
+        places = None if nobody else parameter_places(self.policy)
+        acts_on = places and places()
         bounded = environment_actions(self.policy)
         # Environments whose next step only resets them: it belongs to no trajectory. Updated in place, so looked up once.
-        resetting = getattr(env, "resetting", None)
+        resetting = resetting_of(env)
         acted, n_acted = np.ones(env.num_envs, dtype=bool), env.num_envs
         last_reset = guards.reset_teller(env)
         values, log_probs, obs_tensor = map(guards.NotComputed, ("values", "log_probs", "obs_tensor"))
@@ -279,6 +286,8 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
             if not callback.on_step():
                 return None
             guards.check_still_in_episode(last_reset(), self._known_reset)
+            if places is not None and (now := places()) != acts_on:
+                act, acts_on = self._make_actor(), now
             rewards = callback.locals["rewards"]  # which a callback may have replaced
             if n_steps == 0:
                 guards.check_step(new_obs, rewards, dones, self.observation_space, env.num_envs)
@@ -293,7 +302,9 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
             if True in episode_starts.tolist() or n_steps >= quota.deadline:
                 ended = (quota.recording * episode_starts).nonzero()[0].tolist()
                 for i in ended:
-                    last_infos[quota.recording[i] - THIS_BATCH][quota.numbers[i]] = own_info(infos[i])
+                    last_infos[quota.recording[i] - THIS_BATCH][quota.numbers[i]] = own_info(
+                        {key: infos[i][key] for key in _KEPT if key in infos[i]}
+                    )
                 quota.start(episode_starts, n_steps)
                 cut = quota.cut(n_steps, False if resetting is None else resetting)
                 if cut and self.horizon is None:
@@ -323,7 +334,7 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
         :return: which episodes are the batch, the environments at the first step of one, bool ``[n_envs]``, and for each batch
             the last infos of its episodes that have ended, by their numbers
         """
-        longest = self.horizon or max(self._total_timesteps, _ENDLESS)
+        longest = int(self.horizon or max(self._total_timesteps, _ENDLESS))
         n_episodes = distributed.share(self.n_episodes)
         n_ahead = _N_AHEAD if self.carry_over else 0
         stand, ahead, self._ahead = self._stand_as_left(env), self._ahead, None

@@ -366,6 +366,13 @@ def infos_of_each(vector_infos: Mapping[str, Any] | list[dict[str, Any]], n_envs
     return infos
 
 
+def resetting_of(env: VecEnv) -> np.ndarray | None:
+    """``GymnasiumVecEnv.resetting``, of environments that have it, through wrappers too; None: every step acts."""
+    found = getattr(env, "resetting", None)
+    is_one = isinstance(found, np.ndarray) and found.dtype == bool and found.shape == (env.num_envs,)
+    return found if is_one else None
+
+
 def own_info(info: dict[str, Any]) -> dict[str, Any]:
     """A copy that shares nothing that can be written to."""
     own = info.copy()

@@ -2,6 +2,7 @@
 
 import inspect
 import io
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -437,6 +438,74 @@ def test_any_environment_fills_the_batch(make: Callable[[], Any], lengths: list[
     actions = np.split(part.actions.numpy(), np.cumsum(lengths)[:-1])
     expected = [n * (n + 1) / 2 + each.sum() / 2 for n, each in zip(lengths, actions, strict=True)]
     np.testing.assert_allclose(model.rollout_buffer.returns, expected)
+
+
+def begin_again(model: REINFORCE) -> None:
+    model.learn(1)
+
+
+def give_environments_back(model: REINFORCE) -> None:
+    model.set_env(model.get_env())
+    model.learn(1, reset_num_timesteps=False)
+
+
+@pytest.mark.parametrize("reset", [begin_again, give_environments_back])
+def test_what_goes_ahead_ends_where_the_environments_are_reset(reset: Callable[[REINFORCE], None]) -> None:
+    """By SB3, though nothing of these environments tells of a reset."""
+    model = make_model(OwnVecEnv(), n_episodes=4, carry_over=True)
+    model.learn(20)
+    assert not model._last_episode_starts.all()
+    reset(model)
+    batch = model.rollout_buffer.batch()
+    for trajectory in batch.trajectories():
+        steps = np.ravel(batch.observations[batch.order[trajectory]])
+        assert steps.tolist() == list(range(len(steps)))
+
+
+class OwnInfoVecEnv(OwnVecEnv):
+    """It says what cannot be copied."""
+
+    def step_wait(self) -> Any:
+        return *super().step_wait()[:3], [{"lock": threading.Lock()}, {"steps": (step for step in self.t)}]
+
+
+class Bare:
+    """What speaks ``VecEnv``'s methods, and is none."""
+
+    def __init__(self) -> None:
+        self.env = OwnVecEnv()
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "unwrapped":
+            raise AttributeError(name)
+        return getattr(self.env, name)
+
+
+def own_with(**attributes: Any) -> VecEnv:
+    env = OwnVecEnv()
+    vars(env).update(attributes)
+    return env
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: own_with(envs=[object(), object()]),
+        lambda: own_with(envs=2),
+        lambda: own_with(envs=None),
+        lambda: own_with(resetting=False),
+        lambda: own_with(resetting=lambda: None),
+        OwnInfoVecEnv,
+        lambda: VecMonitor(Bare()),  # type: ignore[arg-type]
+    ],
+)
+@pytest.mark.parametrize("carry_over", [False, True])
+def test_attributes_and_infos_of_environments_are_their_own(make: Callable[[], VecEnv], carry_over: bool) -> None:
+    """Whatever ``envs`` is, or ``resetting``: others use these names for something else. A2C trains on them, too."""
+    A2C("MlpPolicy", make(), n_steps=2).learn(4)
+    model = make_model(make(), n_episodes=3, carry_over=carry_over)
+    model.learn(30)
+    assert sorted(model.rollout_buffer.lengths) in ([3, 3, 3], [3, 3, 5], [3, 5, 5])
 
 
 def test_an_id_is_an_environment() -> None:
@@ -981,6 +1050,21 @@ def test_the_value_loss_is_that_after_the_fit() -> None:
         values = model.policy.predict_values(part.observations).flatten().numpy()
     expected = rewards_to_go(model.rollout_buffer.step_rewards, model.rollout_buffer.lengths, model.gamma)
     assert model.logger.name_to_value["train/value_loss"] == pytest.approx(np.mean((values - expected) ** 2), rel=1e-5)
+
+
+@pytest.mark.parametrize("buffer_class", [int, "EpisodicRolloutBuffer", 5])
+def test_what_is_no_buffer_class_is_refused_by_name(buffer_class: Any) -> None:
+    """Before any work; those of A2C and PPO when training starts, so that their agents can be loaded to act."""
+    with pytest.raises(ValueError, match=r"`rollout_buffer_class` must be None or a subclass of EpisodicRolloutBuffer, but"):
+        make_model(scripted([3]), rollout_buffer_class=buffer_class)
+
+
+def test_numbers_of_numpy_may_be_small_ones() -> None:
+    """Sums of them are greater than they could be."""
+    small = np.int8(100)
+    model = make_model(vectorized(*(BanditEnv() for _ in range(60))), small, horizon=small, batch_size=small, carry_over=True)
+    model.learn(500)
+    assert len(model.rollout_buffer.lengths) == 100
 
 
 @pytest.mark.parametrize(("activation_fn", "n_passes"), [(nn.Tanh, 5), (nn.Dropout, 6)])

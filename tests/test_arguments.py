@@ -53,7 +53,7 @@ def is_allowed(**arguments: Any) -> bool:
         ("min_effective_share", [0, 0.0, 1, 1.0], [-TINY, ABOVE_1, np.nan, False, None, "0.5"]),
         ("ent_coef", [0, 0.0, TINY, 10], [-TINY, np.inf, np.nan, True, None, "auto"]),
         ("vf_coef", [0, 0.0, TINY, 10], [-TINY, np.inf, np.nan, True, None, "0.5"]),
-        ("max_grad_norm", [None, TINY, np.inf, 1], [0, 0.0, -TINY, -np.inf, np.nan, True, "0.5"]),
+        ("max_grad_norm", [None, TINY, np.inf, 1], [0, 0.0, -TINY, -np.inf, np.nan, True, "0.5", [0.5, 0.5]]),
         ("n_episodes", [1, np.int32(3)], [0, -1, 1.0, True, None, "1"]),
         ("n_epochs", [1, np.int64(3)], [0, -1, 1.0, True, None, "1"]),
         ("n_critic_updates", [1, np.int64(3)], [0, -1, 1.0, True, None, "1"]),
@@ -64,7 +64,11 @@ def is_allowed(**arguments: Any) -> bool:
         ("carry_over", [True, False, np.True_], [None, 0, 1, "True"]),
         ("bootstrap_truncated", [False, np.False_], [None, 0, 1, "True"]),
         ("return_type", [*RETURN_TYPES], [None, "", "Trajectory", 0]),
-        ("baseline", [*(name for name in BASELINES if name != "time_leave_one_out")], ["", "None", "leave-one-out", False, 0]),
+        (
+            "baseline",
+            [*(name for name in BASELINES if name != "time_leave_one_out")],
+            ["", "None", "leave-one-out", False, 0, np.ones(2)],
+        ),
     ],
 )
 def test_the_bounds_are_where_they_are_said_to_be(name: str, allowed: list[Any], refused: list[Any]) -> None:

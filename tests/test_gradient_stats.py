@@ -5,7 +5,7 @@ import pytest
 import torch as th
 from envs import scripted
 from oracle import TabularMDP, estimate, exact_gradient, make_model, probability, trajectories
-from stable_baselines3.common.callbacks import CallbackList
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
@@ -208,14 +208,37 @@ def test_the_number_of_episodes_follows_the_noise_scale_within_bounds():
     [
         ({"smoothing": 1.0}, r"`smoothing` must be in \[0, 1\), but it is 1.0"),
         ({"z_threshold": 0.0}, "`z_threshold` must be above 0, but it is 0.0"),
-        ({"min_episodes": 1}, "`min_episodes` must be at least 2"),
-        ({"min_episodes": 9, "max_episodes": 8}, "at most `max_episodes`, a finite number, but they are 9 and 8"),
-        ({"max_episodes": float("inf")}, "a finite number, but they are 2 and inf"),
+        ({"smoothing": "0.5"}, r"`smoothing` must be in \[0, 1\), but it is '0.5'"),
+        ({"z_threshold": None}, "`z_threshold` must be above 0, but it is None"),
+        ({"min_episodes": 1}, "`min_episodes` must be an integer of at least 2, but it is 1"),
+        ({"min_episodes": 2.5}, "`min_episodes` must be an integer of at least 2, but it is 2.5"),
+        ({"min_episodes": None}, "`min_episodes` must be an integer of at least 2, but it is None"),
+        (
+            {"min_episodes": 9, "max_episodes": 8},
+            "`max_episodes` must be an integer of at least `min_episodes`, 9, but it is 8",
+        ),
+        ({"max_episodes": float("inf")}, "`max_episodes` must be an integer of at least `min_episodes`, 2, but it is inf"),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         AdaptiveEpisodesCallback(**arguments)
+
+
+def test_a_batch_of_one_trajectory_is_passed_over():
+    """As a callback may set it for a while: nothing is measured then, and what was known stays known."""
+
+    class One(BaseCallback):
+        def _on_rollout_start(self):
+            self.model.n_episodes = 1 if self.n_calls in range(20, 40) else 4
+
+        def _on_step(self):
+            return True
+
+    model, stats = make_model(n_episodes=4), GradientStatsCallback()
+    model.learn(200, [One(), stats])
+    assert np.isfinite(stats._averages).all()
+    assert stats._averages[0] > 0
 
 
 def test_one_trajectory_has_no_variance():

@@ -5,6 +5,7 @@ import io
 import json
 import pickle
 import zipfile
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from gymnasium import spaces
 from stable_baselines3 import A2C
 from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecNormalize
+from torch import nn
 
 from sb3_reinforce import REINFORCE, EpisodicRolloutBuffer, MlpPolicy
 
@@ -246,6 +248,45 @@ def test_parameters_that_are_set_are_acted_on(trained: REINFORCE) -> None:
     model.set_parameters(given)
     model.learn(1)
     assert model.rollout_buffer.returns.tolist() == [1.0] * 20
+
+
+def by_storage(parameter: nn.Parameter, module: nn.Module, name: str) -> None:
+    parameter.data = th.full_like(parameter, 100.0)
+
+
+def by_object(parameter: nn.Parameter, module: nn.Module, name: str) -> None:
+    setattr(module, name, nn.Parameter(th.full_like(parameter, 100.0)))
+
+
+def in_place(parameter: nn.Parameter, module: nn.Module, name: str) -> None:
+    parameter.data.fill_(100.0)
+
+
+@pytest.mark.parametrize("replace", [by_storage, by_object, in_place])
+@pytest.mark.parametrize("recurrent", [False, True])
+def test_parameters_that_a_callback_replaces_are_acted_on(replace: Callable[..., None], recurrent: bool) -> None:
+    """At once, as in A2C, and not only from the next rollout on. All is 0 before: a mean of 0, and a noise of 1e-9."""
+
+    class Shift(BaseCallback):
+        def _on_training_start(self) -> None:
+            self.actions: list[float] = []
+
+        def _on_step(self) -> bool:
+            self.actions.append(self.locals["actions"].item())
+            if len(self.actions) == 3:
+                module = self.model.policy.action_net
+                replace(module.bias, module, "bias")
+            return len(self.actions) < 6
+
+    model_class: Any = pytest.importorskip("sb3_reinforce.contrib").RecurrentREINFORCE if recurrent else REINFORCE
+    policy, kwargs = ("MlpLstmPolicy", {"lstm_hidden_size": 4}) if recurrent else ("MlpPolicy", {})
+    env = vectorized(ScriptedEnv([9], action_space=spaces.Box(-1e3, 1e3, (1,), np.float32)))
+    model = model_class(policy, env, n_episodes=1, policy_kwargs={"log_std_init": -20.0, **kwargs})
+    with th.no_grad():
+        model.policy.action_net.weight.zero_()
+    shift = Shift()
+    model.learn(6, shift)
+    assert np.round(shift.actions, 3).tolist() == [0.0] * 3 + [100.0] * 3
 
 
 # --- learning again ------------------------------------------------------------------------------------------------------

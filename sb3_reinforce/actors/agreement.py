@@ -1,5 +1,6 @@
 """Whether an actor and the policy have the same distribution."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,16 @@ def fingerprint(policy: ActorCriticPolicy) -> int:
             for module in policy.modules()
         )
     )
+
+
+def parameter_places(policy: ActorCriticPolicy) -> Callable[[], list[int]]:
+    """A function that says where in memory the policy's parameters are: an actor that uses them in place looks there.
+
+    :param policy: the policy as it is now; modules that are added later are not looked at
+    """
+    owners = [(module._parameters, name) for module in policy.modules() for name in module._parameters]
+    owners = [(parameters, name) for parameters, name in owners if parameters[name] is not None]
+    return lambda: [parameters[name].data_ptr() for parameters, name in owners]  # type: ignore[union-attr]
 
 
 def spread(space: spaces.Space[Any]) -> Any:

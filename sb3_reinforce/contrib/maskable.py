@@ -21,6 +21,7 @@ from sb3_reinforce.batch import NOTHING, Given
 from sb3_reinforce.contrib.masks import MaskRule, masked_sampler
 from sb3_reinforce.guards import n_observations
 from sb3_reinforce.reinforce import REINFORCE
+from sb3_reinforce.vec_env import resetting_of
 
 SelfMaskableREINFORCE = TypeVar("SelfMaskableREINFORCE", bound="MaskableREINFORCE")
 
@@ -87,7 +88,7 @@ class MaskableREINFORCE(REINFORCE):
         if not self._use_masking:
             return NOTHING
         masks = env.env_method(EXPECTED_METHOD_NAME)
-        resetting = getattr(env, "resetting", None)
+        resetting = resetting_of(env)
         if resetting is not None:  # an action that only resets its environment is none of the game, which is over
             everything = np.ones(self._mask_rule.size, dtype=bool)
             masks = [everything if over else mask for mask, over in zip(masks, resetting, strict=True)]
