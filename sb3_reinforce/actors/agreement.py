@@ -16,6 +16,8 @@ from sb3_reinforce.batch import Observations
 
 #: Observations to compare at.
 _N_PROBES = 4
+#: Modules of SB3's and sb3-contrib's policies that no action depends on.
+_CRITIC = ("value_net", "mlp_extractor.value_net", "lstm_critic", "critic")
 
 
 def agrees(actor: MlpActor, policy: ActorCriticPolicy, obs: Observations | None = None) -> bool:
@@ -58,13 +60,13 @@ def fingerprint(policy: ActorCriticPolicy) -> int:
 
 
 def parameter_places(policy: ActorCriticPolicy) -> Callable[[], list[int]]:
-    """A function that says where in memory the policy's parameters are: an actor that uses them in place looks there.
+    """A function that says where in memory the parameters are: an actor that uses them in place looks there.
 
-    :param policy: the policy as it is now; modules that are added later are not looked at
+    :param policy: the policy as it is now. The layers of its value network are left out, and those that are added later
     """
-    owners = [(module._parameters, name) for module in policy.modules() for name in module._parameters]
-    owners = [(parameters, name) for parameters, name in owners if parameters[name] is not None]
-    return lambda: [parameters[name].data_ptr() for parameters, name in owners]  # type: ignore[union-attr]
+    acting = [module for name, module in policy.named_modules() if not name.startswith(_CRITIC)]
+    owners = [(module._parameters, name) for module in acting for name, each in module._parameters.items() if each is not None]
+    return lambda: [parameters[name].data_ptr() for parameters, name in owners]
 
 
 def spread(space: spaces.Space[Any]) -> Any:
