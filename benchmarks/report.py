@@ -34,12 +34,17 @@ WITH_AND_WITHOUT = ["reinforce_unwrapped", "a2c", "ppo", "reinforce", "a2c_wrapp
 TEXTBOOK = ["reinforce", "reinforce_textbook"]
 #: All that is tuned, then without the uses of a batch after the first, and then nothing.
 LESS_AND_LESS = ["reinforce", "reinforce_once", "reinforce_textbook"]
+#: The same three after the same effort of search.
+SEARCHED = [f"{algo}_searched" for algo in FIRST_PAGE]
 report.LABELS |= {
     "reinforce_textbook": "REINFORCE, textbook",
     "reinforce_once": "REINFORCE, `n_epochs=1`",
     "reinforce_unwrapped": "REINFORCE, no wrappers",
     "a2c_wrapped": "A2C, REINFORCE's wrappers",
     "ppo_wrapped": "PPO, REINFORCE's wrappers",
+    "reinforce_searched": "REINFORCE",
+    "a2c_searched": "A2C",
+    "ppo_searched": "PPO",
 }
 
 
