@@ -23,13 +23,12 @@ import yaml
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
+from learning import SEARCHED_ALGOS, SEARCHED_ENVS
 from records import RESULTS, Row, append, provenance, read
 from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER
 
 from sb3_reinforce import zoo
 
-ALGOS = ["reinforce", "a2c", "ppo"]
-ENVS = ["CartPole-v1", "Acrobot-v1", "Pendulum-v1", "InvertedPendulum-v5"]
 N_TRIALS = 20
 EVAL_EPISODES = 20
 TRIALS = RESULTS / "search.csv"
@@ -114,7 +113,7 @@ def entry(algo: str, params: dict[str, Any]) -> dict[str, Any]:
 
 def searched(trials: list[Row], algo: str) -> str:
     """The file of the best of each environment."""
-    entries = {env_id: entry(algo, json.loads(best(trials, algo, env_id)["params"])) for env_id in ENVS}
+    entries = {env_id: entry(algo, json.loads(best(trials, algo, env_id)["params"])) for env_id in SEARCHED_ENVS}
     head = f"# The best of {N_TRIALS} random trials each, by benchmarks/equal_search.py, which writes this file.\n"
     return head + yaml.safe_dump(entries, sort_keys=False)
 
@@ -128,14 +127,14 @@ def main() -> None:
     zoo.register()
     args.logs.mkdir(parents=True, exist_ok=True)
     done = {(row["algo"], row["env"]) for row in read(TRIALS)}
-    due = [(algo, env_id) for env_id, algo in product(ENVS, ALGOS) if (algo, env_id) not in done]
+    due = [(algo, env_id) for env_id, algo in product(SEARCHED_ENVS, SEARCHED_ALGOS) if (algo, env_id) not in done]
     origin = provenance()
     with ThreadPoolExecutor(args.jobs) as pool:
         studies = pool.map(lambda each: search(*each, args.logs), due)
         for (algo, env_id), known in zip(due, studies, strict=True):
             append(TRIALS, *({**row, **origin} for row in rows(algo, env_id, known)))
     SEARCHED.mkdir(exist_ok=True)
-    for algo in ALGOS:
+    for algo in SEARCHED_ALGOS:
         (SEARCHED / f"{algo}.yml").write_text(searched(read(TRIALS), algo))
 
 

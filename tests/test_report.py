@@ -426,8 +426,8 @@ def test_the_best_trials_become_entries(equal_search, monkeypatch):
     from torch import nn
 
     zoo.register()
-    monkeypatch.setattr(equal_search, "ENVS", ["Pendulum-v1"])
-    for algo in equal_search.ALGOS:
+    monkeypatch.setattr(equal_search, "SEARCHED_ENVS", ["Pendulum-v1"])
+    for algo in equal_search.SEARCHED_ALGOS:
         study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0), direction="maximize")
         drawn = []
         for value in (-3.0, -1.0, None, -1.0):
@@ -450,7 +450,7 @@ def test_what_was_searched_is_what_was_found(equal_search):
     """Files of the best trials, which ``learning.py`` runs, are of the trials that are recorded."""
     zoo.register()
     trials = equal_search.read(equal_search.TRIALS)
-    for algo in equal_search.ALGOS:
-        for env_id in equal_search.ENVS:
+    for algo in equal_search.SEARCHED_ALGOS:
+        for env_id in equal_search.SEARCHED_ENVS:
             assert len([row for row in trials if (row["algo"], row["env"]) == (algo, env_id)]) == equal_search.N_TRIALS
         assert (equal_search.SEARCHED / f"{algo}.yml").read_text() == equal_search.searched(trials, algo)
