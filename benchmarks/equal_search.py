@@ -20,10 +20,10 @@ from typing import Any
 
 import optuna
 import yaml
+from learning import SEARCHED_ALGOS, SEARCHED_ENVS
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
-from learning import SEARCHED_ALGOS, SEARCHED_ENVS
 from records import RESULTS, Row, append, provenance, read
 from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER
 
