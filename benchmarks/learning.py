@@ -5,10 +5,12 @@
     python benchmarks/learning.py --equal-steps                            # 100,000 steps for each instead
 
 REINFORCE takes this project's hyperparameters, ``reinforce_textbook`` the pure estimator, ``reinforce_once`` uses each batch
-once. ``reinforce_searched``, ``a2c_searched`` and ``ppo_searched`` take what ``equal_search.py`` has found. Every other algorithm takes RL Zoo's own hyperparameters, those of an older version of the environment where RL Zoo has
-none for this one. What a run is, and how it is recorded, is ``sb3_reinforce.zoo``'s, whose ``sb3-reinforce compare`` compares
-any algorithms on any environments. Rows go to ``results/learning.csv`` and ``learning_curves.csv``, those of equal steps to
-``results/equal.csv`` and ``equal_curves.csv``; a run that has its row is not run again, unless its hyperparameters have
+once. ``reinforce_searched``, ``a2c_searched`` and ``ppo_searched`` take what ``equal_search.py`` has found. Every other
+algorithm takes RL Zoo's own hyperparameters, those of an older version of the environment where RL Zoo has none for this one.
+
+What a run is, and how it is recorded, is ``sb3_reinforce.zoo``'s, whose ``sb3-reinforce compare`` compares any algorithms
+on any environments. Rows go to ``results/learning.csv`` and ``learning_curves.csv``, those of equal steps to
+``results/equal.csv`` and ``equal_curves.csv``. A run that has its row is not run again, unless its hyperparameters have
 changed.
 """
 
