@@ -1,12 +1,12 @@
-"""The same effort of search for each: random points of RL Zoo's own spaces, and what the best of them is on fresh seeds.
+"""The same effort of search for each: random points of RL Zoo's own spaces, and what the best of them does on fresh seeds.
 
     python benchmarks/equal_search.py                                          # some hours
     python benchmarks/learning.py --algo reinforce_searched a2c_searched ppo_searched
 
-RL Zoo draws as many points for each algorithm on each environment and trains each once, one environment at a time, with the
-same number of steps and the same normalisation of observations, and no other wrapper. A point counts what its last model
-gets in some episodes with deterministic actions. Trials go to ``results/search.csv``. The best of each becomes an entry of
-``searched/<algo>.yml``, which ``learning.py`` runs on seeds that no trial had. A search that was stopped goes on.
+RL Zoo draws the points and trains each once: on one environment, with the same number of steps, and with normalised
+observations, but no other wrapper. The result of a trial is the mean return of its last model over some episodes, with
+deterministic actions. Trials go to ``results/search.csv``. The best of each becomes an entry of ``searched/<algo>.yml``, which
+``learning.py`` runs on seeds that no trial had. A search that was stopped goes on.
 """
 
 import argparse
