@@ -5,10 +5,12 @@
     python benchmarks/learning.py --equal-steps                            # 100,000 steps for each instead
 
 REINFORCE takes this project's hyperparameters, ``reinforce_textbook`` the pure estimator, ``reinforce_once`` uses each batch
-once. Every other algorithm takes RL Zoo's own hyperparameters, those of an older version of the environment where RL Zoo has
-none for this one. What a run is, and how it is recorded, is ``sb3_reinforce.zoo``'s, whose ``sb3-reinforce compare`` compares
-any algorithms on any environments. Rows go to ``results/learning.csv`` and ``learning_curves.csv``, those of equal steps to
-``results/equal.csv`` and ``equal_curves.csv``; a run that has its row is not run again, unless its hyperparameters have
+once. ``reinforce_searched``, ``a2c_searched`` and ``ppo_searched`` take what ``equal_search.py`` has found. Every other
+algorithm takes RL Zoo's own hyperparameters, those of an older version of the environment where RL Zoo has none for this one.
+
+What a run is, and how it is recorded, is ``sb3_reinforce.zoo``'s, whose ``sb3-reinforce compare`` compares any algorithms
+on any environments. Rows go to ``results/learning.csv`` and ``learning_curves.csv``, those of equal steps to
+``results/equal.csv`` and ``equal_curves.csv``. A run that has its row is not run again, unless its hyperparameters have
 changed.
 """
 
@@ -27,6 +29,10 @@ from sb3_reinforce.zoo.settings import Contestant, Settings, resolved, settings
 from sb3_reinforce.zoo.settings import threshold as named_threshold
 from sb3_reinforce.zoo.sweep import Job, Run, Sweep, description, named
 
+#: Files of hyperparameters that ``equal_search.py`` has found for these algorithms on these environments.
+SEARCHED = os.path.relpath(Path(__file__).parent / "searched")
+SEARCHED_ALGOS = ["reinforce", "a2c", "ppo"]
+SEARCHED_ENVS = ["CartPole-v1", "Acrobot-v1", "Pendulum-v1"]
 #: What is not one of RL Zoo's algorithms with its own hyperparameters.
 VARIANTS = {
     "reinforce_textbook": Contestant("reinforce", "reinforce_textbook.yml"),
@@ -34,6 +40,7 @@ VARIANTS = {
     "reinforce_unwrapped": Contestant("reinforce", wrappers="none"),
     "a2c_wrapped": Contestant("a2c", wrappers="reinforce"),
     "ppo_wrapped": Contestant("ppo", wrappers="reinforce"),
+    **{f"{algo}_searched": Contestant(algo, f"{SEARCHED}/{algo}.yml") for algo in SEARCHED_ALGOS},
 }
 CLASSIC = ["CartPole-v1", "Acrobot-v1", "MountainCarContinuous-v0"]
 MUJOCO = ["InvertedPendulum-v5", "InvertedDoublePendulum-v5", "Hopper-v5", "Walker2d-v5", "HalfCheetah-v5", "Swimmer-v5"]
@@ -55,6 +62,7 @@ REPORTED = [
     (["a2c"], MUJOCO, range(1)),
     (["reinforce"], ["LunarLanderContinuous-v3"], range(3)),
     (["reinforce"], ["BipedalWalker-v3"], range(1)),
+    ([f"{algo}_searched" for algo in SEARCHED_ALGOS], SEARCHED_ENVS, range(100, 105)),
 ]
 #: A comparison in which each has the same number of steps, however many its hyperparameters would have: a seed of all, and
 #: then the next. MountainCarContinuous-v0 is left out: PPO updates after each 8 steps there, and was not done in four minutes.

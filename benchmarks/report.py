@@ -34,12 +34,19 @@ WITH_AND_WITHOUT = ["reinforce_unwrapped", "a2c", "ppo", "reinforce", "a2c_wrapp
 TEXTBOOK = ["reinforce", "reinforce_textbook"]
 #: All that is tuned, then without the uses of a batch after the first, and then nothing.
 LESS_AND_LESS = ["reinforce", "reinforce_once", "reinforce_textbook"]
+#: The same three after the same effort of search.
+SEARCHED = [f"{algo}_searched" for algo in FIRST_PAGE]
+#: The trials of that search.
+TRIALS = RESULTS / "search.csv"
 report.LABELS |= {
     "reinforce_textbook": "REINFORCE, textbook",
     "reinforce_once": "REINFORCE, `n_epochs=1`",
     "reinforce_unwrapped": "REINFORCE, no wrappers",
     "a2c_wrapped": "A2C, REINFORCE's wrappers",
     "ppo_wrapped": "PPO, REINFORCE's wrappers",
+    "reinforce_searched": "REINFORCE",
+    "a2c_searched": "A2C",
+    "ppo_searched": "PPO",
 }
 
 
@@ -92,6 +99,16 @@ def scores(rows: pd.DataFrame, algos: list[str]) -> statistics.Scores:
     return statistics.scores(rows, run, report.FEWEST_ENVS, report.FEWEST_SEEDS)
 
 
+def trials_table() -> str:
+    """The best and the median return of the trials of the search."""
+    trials = pd.read_csv(TRIALS)
+    lines = ["| | | best trial | median trial |", "|---|---|---|---|"]
+    for (env_id, algo), returns in trials.groupby(["env", "algo"], sort=False)["return_mean"]:
+        best, median = report.number(returns.max()), report.number(returns.median())
+        lines.append(f"| {env_id} | {report.label(algo)} | {best} | {median} |")
+    return "\n".join(lines)
+
+
 def own_table() -> str:
     return report.results_table(pd.read_csv(OWN), algos=FIRST_PAGE)
 
@@ -137,6 +154,8 @@ def main() -> None:
         "results": report.results_table(rows, quoted, ALGOS),
         "wrappers": variants_table(everything, WITH_AND_WITHOUT),
         "textbook": variants_table(everything, TEXTBOOK),
+        "trials": trials_table(),
+        "searched": variants_table(everything, SEARCHED),
         "own": own_table(),
         "threshold": report.threshold_table(rows),
         "aggregate": report.aggregate_table(by_algo, "results/profiles.png"),

@@ -12,6 +12,7 @@ pd = pytest.importorskip("pandas")
 pytest.importorskip("rliable")
 pytest.importorskip("rl_zoo3")
 
+from sb3_reinforce import zoo  # noqa: E402
 from sb3_reinforce.zoo import report, statistics  # noqa: E402
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
@@ -408,3 +409,48 @@ def test_the_whole_table_of_speed_is_up_to_date(monkeypatch):
     whole = program.table(measured, (1, 4, 8, 16), program.VEC_ENVS)
     assert (records.RESULTS / "speed.md").read_text() == f"{whole}\n"
     assert set(program.table(measured).splitlines()) < set(whole.splitlines())
+
+
+@pytest.fixture
+def equal_search(preset):
+    """The program that searches for each algorithm alike."""
+    pytest.importorskip("optuna")
+    return importlib.import_module("equal_search")
+
+
+def test_the_best_trials_become_entries(equal_search, monkeypatch):
+    """With the arguments that the trials had."""
+    import optuna
+    import yaml
+    from rl_zoo3.hyperparams_opt import HYPERPARAMS_SAMPLER
+    from torch import nn
+
+    zoo.register()
+    monkeypatch.setattr(equal_search, "SEARCHED_ENVS", ["Pendulum-v1"])
+    for algo in equal_search.SEARCHED_ALGOS:
+        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0), direction="maximize")
+        drawn = []
+        for value in (-3.0, -1.0, None, -1.0):
+            trial = study.ask()
+            drawn.append(HYPERPARAMS_SAMPLER[algo](trial, 1, 1, {}))
+            study.tell(trial, value, state=optuna.trial.TrialState.PRUNED if value is None else None)
+        study.ask()  # one that is cut short
+        trials = equal_search.rows(algo, "Pendulum-v1", study)
+        assert [row["return_mean"] for row in trials] == [-3.0, -1.0, "", -1.0]
+        (entry,) = yaml.safe_load(equal_search.searched(trials, algo)).values()
+        assert entry["n_timesteps"] == 30_000
+        sampled = drawn[1]
+        assert eval(entry["policy_kwargs"], {"nn": nn, "dict": dict}) == sampled.pop("policy_kwargs")
+        rate = sampled.pop("learning_rate")
+        assert float(str(entry["learning_rate"]).removeprefix("lin_")) == (rate(1.0) if callable(rate) else rate)
+        assert sampled.items() <= entry.items()
+
+
+def test_what_was_searched_is_what_was_found(equal_search):
+    """Files of the best trials, which ``learning.py`` runs, are of the trials that are recorded."""
+    zoo.register()
+    trials = equal_search.read(equal_search.TRIALS)
+    for algo in equal_search.SEARCHED_ALGOS:
+        for env_id in equal_search.SEARCHED_ENVS:
+            assert len([row for row in trials if (row["algo"], row["env"]) == (algo, env_id)]) == equal_search.N_TRIALS
+        assert (equal_search.SEARCHED / f"{algo}.yml").read_text() == equal_search.searched(trials, algo)
