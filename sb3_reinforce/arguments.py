@@ -35,8 +35,7 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
     gamma, share, norm = (arguments[name] for name in ("gamma", "min_effective_share", "max_grad_norm"))
     require(is_number(gamma) and 0 < gamma <= 1, "`gamma` must be in (0, 1]", gamma)
     require(is_number(share) and 0 <= share <= 1, "`min_effective_share` must be in [0, 1]", share)
-    limited = isinstance(norm, int | float | np.number) and not isinstance(norm, bool) and norm > 0
-    require(norm is None or limited, "`max_grad_norm` must be None or above 0", norm)
+    require(norm is None or is_above_0(norm), "`max_grad_norm` must be None or above 0", norm)
     for name, allowed_values in (("return_type", RETURN_TYPES), ("baseline", tuple(BASELINES))):
         named = arguments[name] is None or isinstance(arguments[name], str)
         require(named and arguments[name] in allowed_values, f"`{name}` must be one of {allowed_values}", arguments[name])
@@ -46,6 +45,11 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
 def is_count(value: object) -> bool:
     """An integer, of Python or numpy, and not True or False."""
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def is_above_0(value: object) -> bool:
+    """A number above 0, infinity too."""
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and bool(value > 0)
 
 
 def is_number(value: object) -> bool:

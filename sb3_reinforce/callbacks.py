@@ -5,7 +5,7 @@ import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_reinforce import guards
-from sb3_reinforce.arguments import is_count, is_number, require
+from sb3_reinforce.arguments import is_above_0, is_count, is_number, require
 from sb3_reinforce.distributed import n_processes
 from sb3_reinforce.reinforce import REINFORCE
 
@@ -44,8 +44,7 @@ class GradientStatsCallback(BaseCallback):
     def __init__(self, smoothing: float = 0.9, z_threshold: float = 4.0, verbose: int = 0):
         super().__init__(verbose)
         require(is_number(smoothing) and 0 <= smoothing < 1, "`smoothing` must be in [0, 1)", smoothing)
-        above_0 = isinstance(z_threshold, int | float | np.number) and z_threshold > 0
-        require(above_0, "`z_threshold` must be above 0", z_threshold)
+        require(is_above_0(z_threshold), "`z_threshold` must be above 0", z_threshold)
         self.smoothing = smoothing
         self.z_threshold = z_threshold
         self._measured: REINFORCE | None = None
