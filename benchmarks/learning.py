@@ -60,7 +60,7 @@ REPORTED = [
     (["reinforce"], [env_id for env_id in MUJOCO if env_id != "Walker2d-v5"], range(100, 105)),
     (["reinforce"], ["Walker2d-v5"], range(5)),
     (["a2c"], MUJOCO, range(1)),
-    (["reinforce"], ["LunarLanderContinuous-v3"], range(3)),
+    (["reinforce"], ["LunarLanderContinuous-v3"], range(100, 105)),
     (["reinforce"], ["BipedalWalker-v3"], range(1)),
     ([f"{algo}_searched" for algo in SEARCHED_ALGOS], SEARCHED_ENVS, range(100, 105)),
 ]
