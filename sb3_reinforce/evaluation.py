@@ -53,7 +53,9 @@ class Evaluator:
         """Number of steps whose observations and activations fit in the memory of a pass."""
         own = self.batch.own_steps
         n_steps = own.stop - own.start
-        if n_steps * max(self.batch.observation_nbytes, 2**10) <= 2**22:  # far from the limit: spare the measurement
+        # A pass keeps some numbers for each input or output of a layer. Far from the limit, spare the measurement.
+        widths = sum(max(parameter.shape, default=1) for parameter in self.policy.parameters())
+        if n_steps * max(self.batch.observation_nbytes, 4 * widths) <= _PASS_NBYTES // 8:
             return n_steps
         return max(1, _PASS_NBYTES // self._step_nbytes())
 

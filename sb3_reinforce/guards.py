@@ -21,8 +21,8 @@ from sb3_reinforce.vec_env import GymnasiumVecEnv
 
 def warn(message: str) -> None:
     """Warn at the line of the user that led here, through however many methods of SB3 and of this package."""
-    frame, level = sys._getframe(1), 2
-    while frame.f_back is not None and frame.f_globals["__name__"].startswith(("sb3_reinforce.", "stable_baselines3.")):
+    frame, level, inside = sys._getframe(1), 2, ("sb3_reinforce.", "stable_baselines3.")
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(inside):
         frame, level = frame.f_back, level + 1
     warnings.warn(message, stacklevel=level)
 
@@ -149,7 +149,7 @@ def check_own_environment(callback: BaseCallback, env: VecEnv) -> None:
     :raises ValueError: naming the callback
     """
     training = set(map(id, _environments(env)))
-    for each in _callbacks(callback):
+    for each in callbacks_within(callback):
         if isinstance(each, EvalCallback):
             shared = any(id(e) in training for e in _environments(each.eval_env))
             rule = (
@@ -172,7 +172,7 @@ def _unwrapped(env: Any) -> Any:
     return getattr(env, "unwrapped", env)
 
 
-def _callbacks(callback: BaseCallback) -> list[BaseCallback]:
+def callbacks_within(callback: BaseCallback) -> list[BaseCallback]:
     """A callback, those in it, and those in these, each once: they may know each other."""
     found = [callback]
     for known in found:

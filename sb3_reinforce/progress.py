@@ -1,7 +1,11 @@
 """Progress of a run whose last batch overshoots ``total_timesteps``."""
 
+from itertools import chain
+
 from stable_baselines3.common.callbacks import BaseCallback, ConvertCallback, ProgressBarCallback
 from stable_baselines3.common.type_aliases import MaybeCallback
+
+from sb3_reinforce.guards import callbacks_within
 
 
 class BoundedProgressBarCallback(ProgressBarCallback):
@@ -24,7 +28,7 @@ def with_bounded_progress_bars(callback: MaybeCallback, progress_bar: bool) -> M
     It stays the same object: RL Zoo gives ``learn`` a bar, and closes it in the end.
     """
     given = as_callbacks(callback)
-    for each in given:
+    for each in chain.from_iterable(map(callbacks_within, given)):
         if type(each) is ProgressBarCallback:
             each.__class__ = BoundedProgressBarCallback
     return [*given, BoundedProgressBarCallback()] if progress_bar else callback

@@ -233,9 +233,9 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
         # Until this rollout is whole: whatever interrupts it leaves episodes unfinished, and the next one must reset.
         self._interrupted = True
         act = self._make_actor()
-        # A callback may replace parameters, and then the actor would look at what they were.
+        # A callback may replace parameters or modules, and then the actor would look at what they were.
         nobody = isinstance(callback, ConvertCallback) and callback.callback is None
-        places = None if nobody else parameter_places(self.policy)
+        places = None if nobody else parameter_places(self)
         acts_on = places and places()
         bounded = environment_actions(self.policy)
         # Environments whose next step only resets them: it belongs to no trajectory. Updated in place, so looked up once.
@@ -286,8 +286,6 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
             if not callback.on_step():
                 return None
             guards.check_still_in_episode(last_reset(), self._known_reset)
-            if places is not None and (now := places()) != acts_on:
-                act, acts_on = self._make_actor(), now
             rewards = callback.locals["rewards"]  # which a callback may have replaced
             if n_steps == 0:
                 guards.check_step(new_obs, rewards, dones, self.observation_space, env.num_envs)
@@ -295,6 +293,9 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
 
             recorded = quota.recording if resetting is None else quota.recording * acted
             rollout_buffer.add(obs, taken, rewards, episode_starts, None, None, recorded, given)
+            if places is not None and places() != acts_on:  # after this step is stored, which an actor with memory reads
+                act, places = self._make_actor(), parameter_places(self)
+                acts_on = places()
             self._last_obs = new_obs  # type: ignore[assignment]
             episode_starts[:] = dones
 

@@ -80,8 +80,9 @@ class GymnasiumVecEnv(VecEnv):
 
     The info of a step that returns ``done`` holds ``terminal_observation``, ``TimeLimit.truncated`` (whether the episode was
     truncated and not terminated as well) and ``episode``, with the return, length and time that a ``Monitor`` gives: without
-    resetting steps, and not where the environment gives its own. Other infos hold what the vector environment says of that
-    environment, mostly nothing. Everything that is returned is the caller's own.
+    resetting steps, and not where the environment gives its own. With DISABLED, gymnasium's ``RecordEpisodeStatistics`` of a
+    vector environment has none to give: at the reset of some environments, it forgets the episodes of all. Other infos hold
+    what the vector environment says of that environment, mostly nothing. Everything that is returned is the caller's own.
 
     :param env: the vector environment. Its spaces are Box, Discrete, MultiDiscrete or MultiBinary; observations may also be a
         Dict of these
@@ -172,6 +173,8 @@ class GymnasiumVecEnv(VecEnv):
                 self._raise_wrong_mode(f"the info of environment {i}, which ended, {said} `final_obs`")
             if self._mode == _SAME_STEP:
                 last_obs, info = infos[i].pop("final_obs"), infos[i].pop("final_info", {})
+                if "episode" in infos[i]:  # of the wrapper of a vector environment, which puts it here
+                    info.setdefault("episode", infos[i].pop("episode"))
             else:
                 last_obs, info, infos[i] = copied(indexed(obs, i)), infos[i], own_info(infos[i])
                 infos[i].pop("episode", None)  # SB3 would count it now and again with `done`
@@ -256,7 +259,8 @@ class GymnasiumVecEnv(VecEnv):
     def env_method(
         self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
     ) -> list[Any]:
-        """Call a method of each environment, or once of a vector environment that is not made of environments.
+        """Call a method of each environment, or once of a vector environment that is not made of environments. What it returns
+        is then said of each, or one value of each if there are as many.
 
         :raises ValueError: if not all are chosen, unless the vector environment is a ``SyncVectorEnv``
         """
@@ -267,7 +271,9 @@ class GymnasiumVecEnv(VecEnv):
         self._require_all(indices)
         if isinstance(base, AsyncVectorEnv):
             return list(base.call(method_name, *method_args, **method_kwargs))
-        return [getattr(self._owner(method_name), method_name)(*method_args, **method_kwargs)] * self.num_envs
+        found = getattr(self._owner(method_name), method_name)(*method_args, **method_kwargs)
+        one_each = isinstance(found, np.ndarray | list | tuple) and np.shape(found)[:1] == (self.num_envs,)
+        return list(found) if one_each else [found] * self.num_envs
 
     def _owner(self, name: str) -> Any:
         """The vector environment or, where its wrappers do not have the attribute, what they wrap."""

@@ -237,9 +237,9 @@ def test_any_form_of_callback(callback: Any, expected: int, progress_bar: bool) 
 
 
 @pytest.mark.filterwarnings("ignore:rich is experimental")
-@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize("given", [None, list, CallbackList])
 @pytest.mark.parametrize("callback", [None, Calls(), [Calls(), Calls()], lambda locals_, globals_: True])
-def test_the_progress_bar_ends_at_its_end(callback: Any, given: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_progress_bar_ends_at_its_end(callback: Any, given: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whole episodes overshoot ``total_timesteps``; the bar stays at 100 %, and once more when learning goes on.
 
     So does a bar that is given as a callback, as RL Zoo gives it.
@@ -263,7 +263,7 @@ def test_the_progress_bar_ends_at_its_end(callback: Any, given: bool, monkeypatc
     model = make_model(scripted([7], [7]), n_episodes=2)
     others = callback if isinstance(callback, list) else [callback] if isinstance(callback, BaseCallback) else []
     for n_steps in (9, 20):
-        callbacks = [*others, sb3_callbacks.ProgressBarCallback()] if given else callback
+        callbacks = given([*others, sb3_callbacks.ProgressBarCallback()]) if given else callback
         model.learn(n_steps, callbacks, progress_bar=not given, reset_num_timesteps=False)
     first, second = bars
     assert first.counts == [2, 4, 6, 8, 9, 9, 9]

@@ -822,6 +822,12 @@ def test_idle_environments_are_warned_of_once(n_envs: int, n_episodes: int, n_wa
     assert all("`n_envs` is 5, but `n_episodes` only 4" in str(warning.message) for warning in caught)
 
 
+def test_code_without_a_module_is_warned_too() -> None:
+    """As consoles of simulators run it."""
+    with pytest.warns(UserWarning, match="`n_envs` is 5"):
+        exec("model.learn(1)", {"model": make_model(scripted(*[[2]] * 5), n_episodes=4)})
+
+
 class Halves(FlattenExtractor):
     """Features made in place, in the memory that observations are in."""
 

@@ -24,10 +24,12 @@ def parts(model: REINFORCE, batch_size: int | None = None) -> list[int]:
     return [len(part.actions) for part in evaluator.parts()]
 
 
-def collected(space: spaces.Space[Any], length: int, **kwargs: Any) -> REINFORCE:
+def collected(
+    space: spaces.Space[Any], length: int, action_space: spaces.Space[Any] | None = None, **kwargs: Any
+) -> REINFORCE:
     """A model with a batch of so many steps, that nothing was learned from."""
     policy = {spaces.Dict: "MultiInputPolicy"}.get(type(space), "CnnPolicy" if len(space.shape or ()) == 3 else "MlpPolicy")
-    env = vectorized(SpacesEnv(space, spaces.Discrete(3), length))
+    env = vectorized(SpacesEnv(space, action_space or spaces.Discrete(3), length))
     model = REINFORCE(policy, env, n_episodes=1, device="cpu", seed=0, **kwargs)
     model.train = lambda: None  # type: ignore[method-assign]
     return model.learn(1)
@@ -60,6 +62,13 @@ def test_a_pass_is_bounded_by_the_network_too() -> None:
     wide = REINFORCE("MlpPolicy", model.env, policy_kwargs={"net_arch": [2048] * 4, "ortho_init": False}).policy
     evaluator = Evaluator(wide, model.rollout_buffer.batch(), None)
     assert 1000 < evaluator.batch_size < 3000
+
+
+@pytest.mark.parametrize(("space", "action_space"), [(spaces.Discrete(20_000), None), (BOX, spaces.Discrete(20_000))])
+def test_a_pass_of_few_steps_is_bounded_too(space: spaces.Space[Any], action_space: spaces.Space[Any] | None) -> None:
+    """A number of 8 bytes is an observation, or an action, of which the network makes 80 KB at each step, several times."""
+    model = collected(space, 1000, action_space, policy_kwargs={"net_arch": [16]})
+    assert 80 < parts(model)[0] < 900
 
 
 def test_the_update_is_that_of_any_batch_size(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -262,6 +262,66 @@ def in_place(parameter: nn.Parameter, module: nn.Module, name: str) -> None:
     parameter.data.fill_(100.0)
 
 
+@pytest.mark.parametrize("whose", ["policy", "layer"])
+def test_modules_that_a_callback_replaces_are_acted_on(whose: str) -> None:
+    """At once, as in A2C, and so is what is done with the new ones later."""
+
+    class Replace(BaseCallback):
+        def _on_training_start(self) -> None:
+            self.actions: list[float] = []
+
+        def _on_step(self) -> bool:
+            self.actions.append(self.locals["actions"].item())
+            if len(self.actions) == 2:
+                owner, name = (self.model, "policy") if whose == "policy" else (self.model.policy, "action_net")
+                setattr(owner, name, copy.deepcopy(getattr(owner, name)))
+                self.model.policy.action_net.bias.data.fill_(100.0)
+            if len(self.actions) == 4:
+                self.model.policy.action_net.bias = nn.Parameter(th.full((1,), 200.0))
+            return len(self.actions) < 6
+
+    env = vectorized(ScriptedEnv([9], action_space=spaces.Box(-1e3, 1e3, (1,), np.float32)))
+    model = REINFORCE("MlpPolicy", env, n_episodes=1, policy_kwargs={"log_std_init": -20.0})
+    with th.no_grad():
+        model.policy.action_net.weight.zero_()
+    replace = Replace()
+    model.learn(6, replace)
+    assert np.round(replace.actions, 3).tolist() == [0.0] * 2 + [100.0] * 2 + [200.0] * 2
+
+
+@pytest.mark.parametrize("at", [2, 3, 5])
+def test_nothing_is_forgotten_where_parameters_are_replaced_by_the_same(at: int) -> None:
+    """Within an episode and at its end: the next step remembers this one, or that an episode has begun."""
+
+    class Replace(BaseCallback):
+        at = 0
+
+        def _on_training_start(self) -> None:
+            self.actions: list[float] = []
+
+        def _on_step(self) -> bool:
+            self.actions.append(self.locals["actions"].item())
+            if len(self.actions) == self.at:
+                for parameter in self.model.policy.parameters():
+                    parameter.data = parameter.data.clone()
+            return len(self.actions) < 8
+
+    actions = []
+    for each in (0, at):
+        env = vectorized(ScriptedEnv([3], action_space=spaces.Box(-1e3, 1e3, (1,), np.float32)))
+        kwargs = {"lstm_hidden_size": 4, "log_std_init": -20.0}
+        recurrent: Any = pytest.importorskip("sb3_reinforce.contrib").RecurrentREINFORCE
+        model = recurrent("MlpLstmPolicy", env, n_episodes=5, seed=0, policy_kwargs=kwargs)
+        with th.no_grad():
+            model.policy.action_net.weight.fill_(100.0)
+        replace = Replace()
+        replace.at = each
+        model.learn(9, replace)
+        actions.append(replace.actions)
+    assert len(set(np.round(actions[0], 4))) > 3, "the memory shows"
+    np.testing.assert_allclose(*actions, rtol=1e-4)
+
+
 @pytest.mark.parametrize("replace", [by_storage, by_object, in_place])
 @pytest.mark.parametrize("recurrent", [False, True])
 def test_parameters_that_a_callback_replaces_are_acted_on(replace: Callable[..., None], recurrent: bool) -> None:

@@ -211,6 +211,33 @@ def test_a_game_that_is_over_need_not_offer_anything(mode: str) -> None:
     assert part.given["action_masks"].any(dim=1).all()
 
 
+@pytest.mark.skipif(not hasattr(gym.vector, "AutoresetMode"), reason="gymnasium below 1.1")
+def test_masks_of_a_native_vector_environment_are_of_each_environment() -> None:
+    """One array of all, of which environment i offers action i alone."""
+
+    class Native(gym.vector.VectorEnv):
+        metadata = {"autoreset_mode": gym.vector.AutoresetMode.NEXT_STEP}  # noqa: RUF012
+        num_envs = 3
+        single_observation_space, single_action_space = spaces.Box(0, 9, (1,), np.float32), spaces.Discrete(4)
+
+        def reset(self, **kwargs: Any) -> Any:
+            self.n_steps = 0
+            return np.zeros((3, 1), np.float32), {}
+
+        def action_masks(self) -> np.ndarray:
+            return np.eye(3, 4, dtype=bool)
+
+        def step(self, actions: np.ndarray) -> Any:
+            resets = self.n_steps == 2
+            assert resets or actions.tolist() == [0, 1, 2]
+            self.n_steps = 0 if resets else self.n_steps + 1
+            ended, nobody = np.full(3, self.n_steps == 2), np.zeros(3, dtype=bool)
+            return np.full((3, 1), self.n_steps, np.float32), np.full(3, float(not resets)), ended, nobody, {}
+
+    model = MaskableREINFORCE("MlpPolicy", Native(), n_episodes=6, policy_kwargs=SMALL).learn(1)
+    assert model.rollout_buffer.batch().lengths.tolist() == [2] * 6
+
+
 @pytest.mark.parametrize("first", [False, True])
 def test_masks_may_be_taken_up_or_dropped_with_episodes_carried_over(first: bool) -> None:
     """Steps that were taken with masks are not evaluated without, nor the other way round."""

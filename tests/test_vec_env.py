@@ -115,6 +115,9 @@ class ScriptedVectorEnv(VectorEnv):
     def double(self, number: int) -> int:
         return 2 * number
 
+    def places(self) -> np.ndarray:
+        return np.arange(self.num_envs)
+
     def close_extras(self) -> None:
         self.n_closed += 1
 
@@ -147,6 +150,17 @@ def test_episodes_are_counted_right_within_wrappers_of_their_infos(mode: str, wr
     env = GymnasiumVecEnv(getattr(gym.wrappers.vector, wrapper)(inner))
     model = REINFORCE("MlpPolicy", env, n_episodes=4).learn(1)
     assert [info["l"] for info in model.ep_info_buffer] == [2, 3, 2, 3]
+
+
+@has_modes
+@pytest.mark.parametrize("mode", ["NextStep", "SameStep"])
+def test_statistics_within_a_wrapper_of_rewards_are_of_what_was_paid(mode: str) -> None:
+    """CleanRL's order: statistics of what the environments pay, and around them what the algorithm is to learn from."""
+    inner = SyncVectorEnv([lambda: ScriptedEnv([3])] * 2, autoreset_mode=mode)
+    counted = gym.wrappers.vector.RecordEpisodeStatistics(inner)
+    model = REINFORCE("MlpPolicy", gym.wrappers.vector.ClipReward(counted, -0.1, 0.1), n_episodes=2).learn(1)
+    assert model.rollout_buffer.batch().rewards.tolist() == pytest.approx([0.1] * 6)
+    assert all(info["r"] > 1 and info["l"] == 3 for info in model.ep_info_buffer)
 
 
 def action_of(obs: np.ndarray) -> np.ndarray:
@@ -647,6 +661,7 @@ def test_attributes_of_a_native_vector_environment() -> None:
     assert base.size == 4
     assert env.get_attr("size", indices=1) == [4]
     assert env.env_method("double", 3, indices=[1, 0]) == [6, 6]
+    assert env.env_method("places") == [0, 1], "of each its own, where there are as many"
     assert env.env_is_wrapped(gym.wrappers.TimeLimit) == [False, False]
     for call in (lambda: env.set_attr("size", 1, indices=[0]), lambda: env.env_method("double", 3, indices=0)):
         with pytest.raises(ValueError, match="`indices` must be all"):

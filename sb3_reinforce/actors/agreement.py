@@ -1,7 +1,8 @@
 """Whether an actor and the policy have the same distribution."""
 
 from collections.abc import Callable
-from typing import Any
+from itertools import chain
+from typing import Any, Protocol
 
 import numpy as np
 import torch as th
@@ -59,14 +60,24 @@ def fingerprint(policy: ActorCriticPolicy) -> int:
     )
 
 
-def parameter_places(policy: ActorCriticPolicy) -> Callable[[], list[int]]:
-    """A function that says where in memory the parameters are: an actor that uses them in place looks there.
+class _HasPolicy(Protocol):
+    policy: Any
 
-    :param policy: the policy as it is now. The layers of its value network are left out, and those that are added later
+
+def parameter_places(model: _HasPolicy) -> Callable[[], list[object]]:
+    """A function that says which modules a model's policy has, and where in memory their parameters are: an actor that uses
+    them in place looks there.
+
+    :param model: with the policy as it is now. Parameters of its value network are left out, and those that are added later
     """
-    acting = [module for name, module in policy.named_modules() if not name.startswith(_CRITIC)]
+    acting = [module for name, module in model.policy.named_modules() if not name.startswith(_CRITIC)]
+    modules = [module._modules.values() for module in acting if module._modules]  # views, which show what comes later
     owners = [(module._parameters, name) for module in acting for name, each in module._parameters.items() if each is not None]
-    return lambda: [parameters[name].data_ptr() for parameters, name in owners]
+    return lambda: [
+        model.policy,
+        *chain.from_iterable(modules),
+        *[parameters[name].data_ptr() for parameters, name in owners],
+    ]
 
 
 def spread(space: spaces.Space[Any]) -> Any:
