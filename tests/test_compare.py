@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -18,6 +19,8 @@ import pytest
 pd = pytest.importorskip("pandas")
 pytest.importorskip("rliable")
 pytest.importorskip("rl_zoo3")
+
+import filelock  # noqa: E402
 
 from sb3_reinforce import REINFORCE  # noqa: E402
 from sb3_reinforce.zoo import cli, compare, records, register, report, runs, sweep  # noqa: E402
@@ -51,12 +54,31 @@ class Own(gym.Env):
 gym.register("Own-v0", Own, max_episode_steps=10)
 gym.register("Endless-v0", Own)
 """
+#: An environment whose episodes last as long as it is told.
+TOLD = """
+from own import Own, gym
+
+class Told(Own):
+    def __init__(self, size):
+        self.size = size
+
+    def reset(self, seed=None, options=None):
+        self.n_steps = 0
+        return super().reset(seed=seed)
+
+    def step(self, action):
+        self.n_steps += 1
+        obs, _, _, _, info = super().step(action)
+        return obs, 1.0, self.n_steps == self.size, False, info
+
+gym.register("Told-v0", Told)
+"""
 #: What a run writes, by something that takes no time: seed 1 fails while there is a file `broken`.
 STAND_IN = """
 import json, os, sys
 task = json.loads(sys.argv[1])
 if task["key"]["seed"] == 1 and os.path.exists("broken"):
-    sys.exit("ValueError: it broke\\n\\n")
+    exec(open("broken").read() or 'sys.exit("ValueError: it broke\\\\n\\\\n")')
 row = {**task["key"], "steps": 10, "seconds": 0.5, "return_mean": 1.5, "return_std": 0.0, "n_episodes": 20,
        "steps_to_threshold": None, "seconds_to_threshold": None, **task["columns"]}
 points = [{**task["key"], "steps": steps, "seconds": 0.1, "return_mean": 1.0, "n_episodes": 1} for steps in (5, 10)]
@@ -83,7 +105,8 @@ def _own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compare, "RANDOM_SECONDS", 0.2)
     for env_id in ("Own-v0", "Endless-v0"):
         gym.registry.pop(env_id, None)
-    sys.modules.pop("own", None)
+    for module in ("own", "told"):
+        sys.modules.pop(module, None)
 
 
 @pytest.fixture
@@ -218,6 +241,82 @@ def test_a_failed_run_is_named_and_tried_again(capsys: pytest.CaptureFixture[str
     run(*flags)
     assert started() == ["train --algo reinforce --env Own-v0 --seed 1"]
     assert sorted(row["seed"] for row in rows()) == [0, 1, 2]
+
+
+@pytest.mark.usefixtures("_quick")
+@pytest.mark.parametrize(
+    ("broken", "why"),
+    [
+        ("os.kill(os.getpid(), 9)", "ended by SIGKILL, as where memory runs out"),
+        ("os.abort()", "ended by SIGABRT"),
+        ("sys.exit(0)", "it ended before it had a result"),
+        ("raise ValueError('first\\n  second\\nthird')", "ValueError: first"),
+        ("print('Log path: x'); sys.exit(3)", "Log path: x"),
+    ],
+)
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no signals")
+def test_it_is_said_why_a_run_has_failed(broken: str, why: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also where there is a result of an earlier attempt, with other arguments."""
+    Path("broken").write_text(broken)
+    flags = (*OWN_FLAGS[:-4], "--algos", "reinforce", "--seeds", 2, "--jobs", 1)
+    with pytest.raises(SystemExit, match=r"1 of 2 runs have failed"):
+        run(*flags)
+    assert f"failed: reinforce on Own-v0, seed 1: {why} (all it wrote: logs" in capsys.readouterr().err.replace("\\", "/")
+    assert [row["seed"] for row in rows()] == [0]
+
+
+@pytest.mark.usefixtures("_quick")
+def test_environments_of_like_names_have_runs_of_their_own() -> None:
+    """``ns/Own-v0`` and ``ns-Own-v0``, which RL Zoo's files call alike."""
+    with Path("own.py").open("a") as file:
+        file.write("for name in ('ns/Own-v0', 'ns-Own-v0'): gym.register(name, Own, max_episode_steps=10)")
+    flags = ("--gym-packages", "own", "-n", 20, "--seeds", 1, "--jobs", 1, "--algos", "reinforce")
+    run("--env", "ns/Own-v0", "ns-Own-v0", *flags)
+    assert sorted(row["env"] for row in rows()) == ["ns-Own-v0", "ns/Own-v0"]
+    assert len(started()) == 2
+
+
+@pytest.mark.usefixtures("_quick")
+def test_one_command_at_a_time_works_in_a_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    """Two would lose each other's settings."""
+    Path("logs/compare").mkdir(parents=True)
+    with filelock.FileLock("logs/compare/.lock"), pytest.raises(SystemExit) as end:
+        run(*OWN_FLAGS, "--algos", "reinforce")
+    assert end.value.code == 2
+    assert "another `compare` is at work in logs" in capsys.readouterr().err
+    assert started() == []
+    run(*OWN_FLAGS, "--algos", "reinforce")
+    assert len(rows()) == 1
+
+
+@pytest.mark.usefixtures("_quick")
+def test_a_table_that_another_program_has_saved_goes_on() -> None:
+    """With a mark at its beginning, one more column, and no end of the last line."""
+    run(*OWN_FLAGS, "--algos", "reinforce")
+    table = Path("logs/compare/results.csv")
+    first, second = table.read_text().splitlines()
+    table.write_text(f"\ufeff{first},note\n{second},good", encoding="utf-8")
+    run(*OWN_FLAGS, "--algos", "a2c")
+    assert [(row["algo"], row["note"]) for row in rows()] == [("reinforce", "good"), ("a2c", "")]
+    assert Path("logs/compare/report.md").read_text().startswith("# A2C, REINFORCE on Own-v0")
+
+
+@pytest.mark.usefixtures("_quick")
+def test_a_table_without_a_column_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    run(*OWN_FLAGS, "--algos", "reinforce")
+    table = pd.read_csv("logs/compare/results.csv", dtype=str)
+    table.drop(columns="cpu").to_csv("logs/compare/results.csv", index=False)
+    with pytest.raises(SystemExit, match=r"results.csv does not have the columns \['cpu'\]"):
+        run(*OWN_FLAGS, "--algos", "a2c")
+
+
+@pytest.mark.usefixtures("_quick")
+def test_where_steps_are_given_it_does_not_matter_what_a_file_says_of_them() -> None:
+    for n_timesteps in (1000, 2000):
+        entry = {"policy": "MlpPolicy", "n_timesteps": n_timesteps}
+        Path("mine.yml").write_text(json.dumps({"Own-v0": entry}))
+        run(*OWN_FLAGS, "--algos", "reinforce", "-conf", "mine.yml")
+    assert len(started()) == len(rows()) == 1
 
 
 @pytest.mark.usefixtures("_quick")
@@ -361,13 +460,14 @@ def test_seeds_may_begin_elsewhere() -> None:
 
 
 @pytest.mark.usefixtures("_quick")
+@pytest.mark.parametrize("within", ["try_out", "_import_environments"])
 def test_an_interruption_before_the_first_run_is_none_of_python(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    within: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(compare, "try_out", interrupted)
+    monkeypatch.setattr(compare, within, interrupted)
     with pytest.raises(SystemExit) as end:
         run(*OWN_FLAGS, "--algos", "reinforce")
     assert end.value.code == 130
@@ -619,6 +719,26 @@ def test_actions_at_random(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     __import__("own")
     monkeypatch.setattr(compare, "RANDOM_SECONDS", 0.1)
     assert compare.random_return("Endless-v0") is None
+
+
+@pytest.mark.usefixtures("_quick")
+def test_actions_at_random_are_played_where_the_algorithms_are() -> None:
+    """Their hyperparameters may have arguments of the environment."""
+    Path("told.py").write_text(TOLD)
+    entry = {"policy": "MlpPolicy", "n_timesteps": 50, "env_kwargs": {"size": 7}}
+    Path("told.yml").write_text(json.dumps({"Told-v0": entry}))
+    run("--env", "Told-v0", "--gym-packages", "told", "-conf", "told.yml", "--algos", "a2c", "--seeds", 1, "--jobs", 1)
+    assert [row["random_return"] for row in rows()] == [7]
+
+
+def test_returns_that_are_no_numbers_are_no_result(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Of an environment that returned NaN to an algorithm that does not mind."""
+    monkeypatch.setattr(runs, "latest_run", lambda *_: tmp_path)
+    monkeypatch.setattr(runs, "training_curve", lambda _: pd.DataFrame({"steps": [5], "seconds": [1.0], "return": [1.0]}))
+    monkeypatch.setattr(runs, "evaluate_last_model", lambda *_, **__: np.array([1.0, np.nan]))
+    task = runs.Task({}, {}, "a2c", "Own-v0", [], "", np.nan, "")
+    with pytest.raises(ValueError, match=r"returns are not finite: \[1.0, nan\]"):
+        runs._result(task)
 
 
 def test_texts_of_digits_stay_texts(tmp_path: Path) -> None:

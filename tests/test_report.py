@@ -229,6 +229,47 @@ def test_what_failed_altogether_is_named():
     ]
 
 
+def test_what_has_no_scale_is_named():
+    """Where nobody is better than random actions, or nobody knows what these get, 0 is the worst run."""
+    fresh = [
+        rows("Own-v0", threshold=np.nan, random_return=9.0, a2c=[1, 2], reinforce=[3, 4]),
+        rows("Dark-v0", threshold=np.nan, random_return=np.nan, a2c=[1, 2], reinforce=[3, 4]),
+        rows("Easy-v0", threshold=20.0, random_return=21.0, a2c=[1, 2], reinforce=[3, 4]),
+        rows("Flat-v0", threshold=np.nan, random_return=np.nan, a2c=[5, 5], reinforce=[5, 5]),
+    ]
+    several = pd.concat(fresh).reset_index(drop=True)
+    assert [line for line in report.cautions(several, {}) if "score" in line] == [
+        "Own-v0: random actions have 9.00, and the best algorithm 3.50, so that the worst run has the score 0.",
+        "Dark-v0: the return of random actions is not known, so that the worst run has the score 0.",
+        "Easy-v0: random actions have 21, and its threshold 20, so that the worst run has the score 0.",
+        "Flat-v0: the return of random actions is not known, so that the worst run has the score 0.",
+        "Flat-v0: no run is worse than another, so that there are no scores.",
+    ]
+    curves = pd.concat([curve((10, 1.0, 2.0), algo=row.algo, env=row.env, seed=row.seed) for row in several.itertuples()])
+    text = report._markdown(several, report.with_targets(several, curves), {}, {}, {})
+    assert (
+        "- Own-v0: 2.88, by a point of the learning curve. The environment names no threshold, so this is 75% of the way from "
+        in text
+    )
+    assert text.count("from the worst run to the best algorithm") == 2
+
+
+def test_of_curves_that_were_made_again_the_last_counts():
+    """Its points are at other steps than those of the first."""
+    first, second = (
+        curve(*((x, x / 10, v) for x in steps), algo="a2c", env="Own-v0", seed=0)
+        for steps, v in (((10, 20, 30), 1), ((11, 21), 2))
+    )
+    other = curve((5, 1.0, 7.0), (15, 2.0, 7.0), algo="ppo", env="Own-v0", seed=0)
+    kept = report._last_curves(pd.concat([first, other, second], ignore_index=True))
+    assert kept[["algo", "steps", "return_mean"]].to_numpy().tolist() == [
+        ["ppo", 5, 7],
+        ["ppo", 15, 7],
+        ["a2c", 11, 2],
+        ["a2c", 21, 2],
+    ]
+
+
 def test_what_was_not_asked_for_is_not_missed():
     """Of other environments, more seeds were run, and other algorithms."""
     several = pd.concat([rows("Own-v0", a2c=[1] * 5, reinforce=[1] * 5), rows("Other-v0", a2c=[1] * 2)]).assign(

@@ -260,7 +260,8 @@ def test_environments_that_rl_zoo_was_told_of_stay(monkeypatch: pytest.MonkeyPat
 
 def test_vector_environments_of_gymnasium(tmp_path: Path) -> None:
     """Trained on, with the episodes written to monitor.csv, and evaluated with single environments."""
-    flags = ("--vec-env", "vector", "-params", "n_envs:4", "n_episodes:8", "--eval-freq", 50, "--eval-episodes", 2)
+    flags = ("--vec-env", "vector", "-params", "n_envs:4", "n_episodes:8", "normalize:True", "--eval-freq", 50)
+    flags += ("--eval-episodes", 2)
     run("train", *QUICK, *flags, "-f", tmp_path)
     folder = tmp_path / "reinforce/CartPole-v1_1"
     assert len(trained(tmp_path)._last_obs) == 4  # type: ignore[arg-type]

@@ -14,10 +14,13 @@ import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Mapping
 from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
 
 if TYPE_CHECKING:
     from sb3_reinforce.zoo.settings import Contestant, Settings
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
 
 #: Files of a comparison's folder.
 RESULTS, CURVES, SETTINGS, RUNS = "results.csv", "curves.csv", "settings.json", "runs"
+#: Held while a command works in the folder.
+LOCK = ".lock"
 #: Actions drawn at random are played for this many episodes or, after the first, seconds.
 RANDOM_EPISODES, RANDOM_SECONDS = 50, 10.0
 
@@ -45,6 +50,24 @@ def main(arguments: list[str]) -> None:
     if not args.env or not args.algos:
         parser.error("--env and --algos are required, unless --report-only is given")
 
+    try:
+        _compare(args, folder, parser)
+    except Timeout:
+        parser.error(f"another `compare` is at work in {folder}: wait for its end, or take another folder with -f")
+    except OSError as error:
+        when = "with room" if error.errno == errno.ENOSPC else "once it can be written to"
+        sys.exit(f"sb3-reinforce compare: {error}. What was finished is in {folder}; {when}, the same command goes on.")
+    except KeyboardInterrupt:
+        print("\nInterrupted. The same command goes on.", file=sys.stderr)
+        sys.exit(130)
+
+
+def _compare(args: argparse.Namespace, folder: Path, parser: argparse.ArgumentParser) -> None:
+    """Check what is asked for, run what is missing, and report.
+
+    :raises Timeout: if another command works in the folder
+    :raises OSError: if the disk is full, or the folder cannot be written to
+    """
     from sb3_reinforce.zoo.registration import register
     from sb3_reinforce.zoo.settings import Contestant, Wrappers
 
@@ -59,15 +82,8 @@ def main(arguments: list[str]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         parser.error(f"-f: {_text(error)}")
-    try:
-        jobs = _plan(args, contestants, folder, parser)
-        _work(jobs, args.jobs, folder)
-    except OSError as error:
-        when = "with room" if error.errno == errno.ENOSPC else "once it can be written to"
-        sys.exit(f"sb3-reinforce compare: {error}. What was finished is in {folder}; {when}, the same command goes on.")
-    except KeyboardInterrupt:
-        print("\nInterrupted. The same command goes on.", file=sys.stderr)
-        sys.exit(130)
+    with FileLock(folder / LOCK, timeout=0):
+        _work(_plan(args, contestants, folder, parser), args.jobs, folder)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -191,12 +207,17 @@ def _plan(
     except ValueError as error:
         parser.error(f"{error}: mend it, or take another folder with -f")
     if rows and not {*Run._fields, "random_return", "resolved"} <= rows[0].keys():
-        parser.error(f"{folder / RESULTS} is not of a comparison: take another folder with -f")
+        parser.error(
+            f"{folder / RESULTS} is not of a comparison: take another folder with -f (or give it commas again, if another "
+            "program has saved it)"
+        )
     another = f"{folder} holds another comparison, take another folder with -f"
     budgets = {row["budget"] for row in rows} - {args.n_timesteps}
     if budgets:
         parser.error(f"{another}: it was run with -n {budgets.pop()} (now {args.n_timesteps}; 0: as the hyperparameters say)")
     before = {(row["algo"], row["env"]): row["resolved"] for row in rows}
+    # Other words may say the same, as with another `n_timesteps` in a file, where -n decides.
+    digests = {(row["algo"], row["env"]): row["settings"] for row in rows}
     random_returns = {row["env"]: row["random_return"] for row in rows}
     env_ids = list(dict.fromkeys(args.env))
     taken, columns, problems = {}, {}, []
@@ -204,7 +225,7 @@ def _plan(
     for env_id in env_ids:
         try:
             if env_id not in random_returns:
-                random_returns[env_id] = random_return(env_id)
+                random_returns[env_id] = random_return(env_id, _env_kwargs(next(iter(contestants.values())), env_id))
         except Exception as error:  # of the user's environment: any
             traceback.print_exc()
             problems.append(f"{env_id} cannot be played: {_text(error)}")
@@ -222,7 +243,7 @@ def _plan(
                 problems.append(f"{key}: {_text(error)}")
                 continue
             if before.get(pair, digest(full)) != digest(full):
-                differing = _differences(recorded.get(key, {}), full)
+                differing = _differences(recorded.get(key, {}), full) or f"`resolved` {before[pair]} (now {digest(full)})"
                 parser.error(f"{another}: {key} was run with {differing}")
             recorded[key] = full
             columns[pair] = description(taken[pair], full, threshold(env_id), random_returns[env_id])
@@ -235,7 +256,7 @@ def _plan(
     seeds = range(args.first_seed, args.first_seed + args.seeds)
     return [
         Job(
-            run=Run(algo, env_id, seed, args.n_timesteps, taken[algo, env_id].digest),
+            run=Run(algo, env_id, seed, args.n_timesteps, digests.get((algo, env_id), taken[algo, env_id].digest)),
             contestant=contestants[algo],
             settings=taken[algo, env_id],
             columns=columns[algo, env_id],
@@ -277,11 +298,24 @@ def try_out(contestant: Contestant, env_id: str, taken: Settings) -> None:
         manager.setup_experiment()
 
 
-def random_return(env_id: str) -> float | None:
-    """Mean return of actions drawn at random; None if an episode does not end soon."""
+def _env_kwargs(contestant: Contestant, env_id: str) -> dict[str, Any]:
+    """Arguments that its hyperparameters have for the environment."""
+    from sb3_reinforce.zoo.settings import settings
+
+    try:
+        return settings(contestant, env_id).hyperparameters.get("env_kwargs") or {}
+    except ValueError:  # of which the algorithm itself will be told
+        return {}
+
+
+def random_return(env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> float | None:
+    """Mean return of actions drawn at random; None if an episode does not end soon.
+
+    :param env_kwargs: arguments of the environment
+    """
     import gymnasium as gym
 
-    env = gym.make(env_id)
+    env = gym.make(env_id, **(env_kwargs or {}))
     env.action_space.seed(0)
     returns: list[float] = []
     end = time.monotonic() + RANDOM_SECONDS
@@ -309,6 +343,8 @@ def _work(jobs: list[Job], at_a_time: int, folder: Path) -> None:
     print(f"{len(jobs) - done} runs to do, {done} done before", flush=True)
     try:
         failed = sweep.work(jobs, at_a_time)
+    except ValueError as error:  # of a table that has changed since
+        sys.exit(f"sb3-reinforce compare: {error}")
     except KeyboardInterrupt:
         print(
             f"\nInterrupted: {len(runs & sweep.done())} of {len(jobs)} runs are done. The same command goes on.",

@@ -28,7 +28,7 @@ def read(path: Path) -> list[Row]:
     """
     if not path.exists():
         return []
-    with path.open(newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets write a mark before the first name
         rows = list(csv.DictReader(file))
     for line, row in enumerate(rows, start=2):
         if None in row or None in row.values():
@@ -58,19 +58,20 @@ def _parsed(text: str) -> Any:
 
 def append(path: Path, *rows: Mapping[str, Any]) -> None:
     """Add rows, all or none, so that neither an interrupted program nor a full disk loses what was there or leaves half a
-    row. The first row of a file names the columns.
+    row. The first row of a file names the columns. Columns that somebody has added stay empty.
 
-    :raises ValueError: if a row has other columns than the file
+    :raises ValueError: if a row has columns that the file does not have
     """
-    old = path.read_text(encoding="utf-8") if path.exists() else ""
+    old = path.read_text(encoding="utf-8-sig") if path.exists() else ""
+    old += "\n" if old and not old.endswith("\n") else ""  # which some editors leave out
     columns = next(csv.reader(io.StringIO(old)), None) or list(rows[0])
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     if not old:
         writer.writeheader()
     for row in rows:
-        if set(columns) != set(row):
-            raise ValueError(f"{path} has the columns {columns}, not {list(row)}: write to another file.")
+        if not set(row) <= set(columns):
+            raise ValueError(f"{path} does not have the columns {sorted(set(row) - set(columns))}: write to another file.")
         writer.writerow(row)
     replace(path, old + text.getvalue())
 

@@ -131,10 +131,10 @@ def with_targets(rows: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
         here = rows["env"] == env_id
         if not rows.loc[here, "threshold"].isna().all():
             continue
-        low, high = statistics.scale(rows[here])
-        if not high > low:
+        scale = statistics.scale(rows[here])
+        if not scale.is_one:
             continue
-        rows.loc[here, "threshold"] = target = low + TARGET * (high - low)
+        rows.loc[here, "threshold"] = target = scale.low + TARGET * (scale.high - scale.low)
         for index, row in rows[here].iterrows():
             same = (curves["env"] == env_id) & (curves["algo"] == row["algo"]) & (curves["seed"] == row["seed"])
             steps, seconds = statistics.steps_to(curves[same], target)
@@ -214,7 +214,7 @@ def curves_chart(curves: pd.DataFrame, algos: Sequence[str], path: Path) -> None
             axis.grid(True, color="0.92")
             if column == 0:
                 axis.set_ylabel("return in training")
-        above.set_title(env_id, fontsize=10)
+        above.set_title(env_id, fontsize=min(10, 300 / len(env_id)))  # the end of a long name is its version
         for k, algo in enumerate(algos):
             own = curves[(curves["env"] == env_id) & (curves["algo"] == algo)]
             curve = statistics.mean_curve([run for _, run in own.groupby("seed")]) if len(own) else None
@@ -273,6 +273,7 @@ def cautions(rows: pd.DataFrame, settings: Mapping[str, Mapping[str, Any]]) -> l
             has, takes = ("has", "takes") if len(those) == 1 else ("have", "take")
             names = ", ".join(map(label, those["algo"]))
             found.append(f"{env_id}: {names} {has} no hyperparameters for it, and {takes} those of `{entry}`.")
+    found += [line for env_id in in_order(rows["env"]) for line in _cautions_of_scale(rows[rows["env"] == env_id])]
     tuned = rows[(rows["algo"] == "reinforce") & (rows["entry"] == rows["env"]) & (rows["seed"] < FRESH_SEED)]
     tuned = tuned[~tuned["command"].str.contains("--conf-file")]
     if len(tuned):
@@ -288,6 +289,23 @@ def cautions(rows: pd.DataFrame, settings: Mapping[str, Mapping[str, Any]]) -> l
     for column, what in (("cpu", "machines, so that seconds do not compare"), ("versions", "versions")):
         if rows[column].nunique() > 1:
             found.append(f"Rows are of {rows[column].nunique()} {what}.")
+    return found
+
+
+def _cautions_of_scale(here: pd.DataFrame) -> list[str]:
+    """What is to be known of the scores on an environment.
+
+    :param here: its rows
+    """
+    env_id, random, scale = here["env"].iloc[0], here["random_return"].iloc[0], statistics.scale(here)
+    found = []
+    if not scale.from_random:
+        best = "the best algorithm" if np.isnan(here["threshold"].iloc[0]) else "its threshold"
+        known = f"random actions have {number(random, abs(random))}, and {best} {number(scale.high, abs(scale.high))}"
+        known = "the return of random actions is not known" if np.isnan(random) else known
+        found.append(f"{env_id}: {known}, so that the worst run has the score 0.")
+    if not scale.is_one:
+        found.append(f"{env_id}: no run is worse than another, so that there are no scores.")
     return found
 
 
@@ -325,12 +343,21 @@ def load(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
     algos, env_ids = _asked(settings, rows)
     places = {"algo": algos.index, "env": env_ids.index, "seed": int}
     rows = rows.sort_values(list(places), key=lambda column: column.map(places[column.name]), kind="stable")
-    # Two commands at a time may have made the same run. One that was interrupted after its curve was written has that twice.
+    # A run that was made again has two rows, and one that was interrupted after its curve was written has that twice.
     rows = rows.drop_duplicates(["algo", "env", "seed"], keep="last").reset_index(drop=True)
-    return rows, curves.drop_duplicates(["algo", "env", "seed", "steps"], keep="last"), settings
+    return rows, _last_curves(curves), settings
+
+
+def _last_curves(curves: pd.DataFrame) -> pd.DataFrame:
+    """Of each run, the curve that was written last: its steps begin anew."""
+    run = ["algo", "env", "seed"]
+    curves = curves.assign(curve=curves.groupby(run)["steps"].transform(lambda steps: (steps.diff() <= 0).cumsum()))
+    return curves[curves["curve"] == curves.groupby(run)["curve"].transform("max")].drop(columns="curve")
 
 
 def _table(path: Path) -> pd.DataFrame:
+    if not path.exists():
+        raise ValueError(f"there is no {path}: delete results.csv as well, and the same command makes both from `runs/`")
     found = records.read(path) or [{}]
     if not {"algo", "env", "seed", "steps", "return_mean"} <= found[0].keys():
         raise ValueError(f"{path} has no rows of a comparison")
@@ -387,7 +414,8 @@ def _markdown(
     parts.append(
         aggregate_table(aggregated)
         or f"No interquartile mean and no probability of improvement: they need at least {FEWEST_ENVS} environments × "
-        f"{FEWEST_SEEDS} seeds and 2 algorithms. This comparison has {size} and {_count(len(algos), 'algorithm')}."
+        f"{FEWEST_SEEDS} seeds and 2 algorithms, whose runs differ. This comparison has {size} and "
+        f"{_count(len(algos), 'algorithm')}."
     )
     if shown and rows["threshold"].isna().any():
         parts.append("Where an environment names no threshold, the mean of the best algorithm here has the score 1.")
@@ -416,11 +444,12 @@ def _how_soon(rows: pd.DataFrame, reached: pd.DataFrame, env_ids: Sequence[str])
             continue
         named = number(value, abs(value))
         own = not np.isnan(rows[rows["env"] == env_id]["threshold"].iloc[0])
+        start = "random actions" if statistics.scale(rows[rows["env"] == env_id]).from_random else "the worst run"
         targets.append(
             f"- {env_id}: {named}, its own threshold, by the mean of 20 training returns."
             if own
             else f"- {env_id}: {named}, by a point of the learning curve. The environment names no threshold, so this is "
-            f"{TARGET:.0%} of the way from random actions to the best algorithm."
+            f"{TARGET:.0%} of the way from {start} to the best algorithm."
         )
     table = threshold_table(reached)
     if not targets or table.count("\n") < 2:

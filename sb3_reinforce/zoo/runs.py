@@ -5,6 +5,7 @@
 
 import importlib
 import json
+import math
 import os
 import signal
 import sys
@@ -71,6 +72,8 @@ def _result(task: Task) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         raise ValueError("No episode ended in training. It takes more steps (-n), or an environment with a time limit.")
     patience = max(PATIENCE, int(curve["steps"].iloc[-1]))
     returns = evaluate_last_model(folder, task.algo, task.env_id, FINAL_EPISODES, patience=patience)
+    if not math.isfinite(returns.mean()):
+        raise ValueError(f"The last model's returns are not finite: {returns.tolist()}.")
     row = {
         **task.key,
         "steps": int(curve["steps"].iloc[-1]),

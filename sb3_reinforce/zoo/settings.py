@@ -144,7 +144,7 @@ def _with_wrappers(own: Hyperparameters, contestant: Contestant, env_id: str) ->
         return own, held
     held_now = steps_per_action(env_id, taken)
     if "n_timesteps" in own and held_now != held:
-        taken["n_timesteps"] = own["n_timesteps"] * held / held_now
+        taken["n_timesteps"] = float(own["n_timesteps"]) * held / held_now
     return taken, held_now
 
 

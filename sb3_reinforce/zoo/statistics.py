@@ -51,15 +51,31 @@ def mean_curve(curves: Sequence[pd.DataFrame], n_points: int = 100) -> MeanCurve
     return MeanCurve(grid, seconds, values.mean(0), low, high)
 
 
-def scale(rows: pd.DataFrame) -> tuple[float, float]:
-    """The returns that have scores 0 and 1 on an environment: those of random actions, or of the worst run where these are
-    not known or no algorithm does better; and its threshold or, where it names none, the mean of the best algorithm.
+class Scale(NamedTuple):
+    """The returns that have scores 0 and 1 on an environment."""
+
+    low: float
+    """Of random actions, or of the worst run where these are not known or no algorithm does better."""
+    high: float
+    """Its threshold or, where it names none, the mean of the best algorithm."""
+    from_random: bool
+    """Whether 0 is random actions."""
+
+    @property
+    def is_one(self) -> bool:
+        """Whether runs differ on it."""
+        return self.high > self.low
+
+
+def scale(rows: pd.DataFrame) -> Scale:
+    """The scale of scores on an environment.
 
     :param rows: of one environment
     """
     random, threshold = rows["random_return"].iloc[0], rows["threshold"].iloc[0]
     high = rows.groupby("algo")["return_mean"].mean().max() if np.isnan(threshold) else threshold
-    return float(random if random < high else rows["return_mean"].min()), float(high)
+    from_random = bool(random < high)
+    return Scale(float(random if from_random else rows["return_mean"].min()), float(high), from_random)
 
 
 def scores(rows: pd.DataFrame, algos: Sequence[str], fewest_envs: int = 1, fewest_seeds: int = 1) -> Scores:
@@ -74,13 +90,13 @@ def scores(rows: pd.DataFrame, algos: Sequence[str], fewest_envs: int = 1, fewes
     counts = rows.pivot_table(index="env", columns="algo", values="seed", aggfunc="count").dropna()
     counts = counts[counts.min(axis="columns") >= fewest_seeds]
     scales = {env_id: scale(rows[rows["env"] == env_id]) for env_id in counts.index}
-    env_ids = [env_id for env_id, (low, high) in scales.items() if high > low]
+    env_ids = [env_id for env_id, found_scale in scales.items() if found_scale.is_one]
     if len(env_ids) < fewest_envs or len(algos) < 2:
         return {}
     n_seeds = int(counts.loc[env_ids].min().min())
     found: dict[str, list[np.ndarray]] = {algo: [] for algo in algos}
     for env_id in env_ids:
-        low, high = scales[env_id]
+        low, high, _ = scales[env_id]
         for algo, columns in found.items():
             own = rows[(rows["env"] == env_id) & (rows["algo"] == algo)].sort_values("seed")["return_mean"].to_numpy()
             columns.append((own[:n_seeds] - low) / (high - low))

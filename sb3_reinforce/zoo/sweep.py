@@ -6,17 +6,19 @@ import math
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from tqdm import tqdm
 
 from sb3_reinforce.zoo import records
-from sb3_reinforce.zoo.runs import Task, file_name
+from sb3_reinforce.zoo.runs import Task
 from sb3_reinforce.zoo.settings import Contestant, Hyperparameters, Settings, digest
 
 #: No run is started with less room than this, in bytes, on the disk that takes its model.
@@ -109,10 +111,10 @@ class Sweep:
                     for process in [process for process in running if process.poll() is not None]:
                         job = running.pop(process)
                         _closed(process)
-                        if process.returncode == 0:
+                        if process.returncode == 0 and self._is_finished(job):
                             self._record(job.run)
                         else:
-                            failed[job.run] = self._complaint(job.run)
+                            failed[job.run] = self._complaint(job.run, process.returncode)
                             bar.write(f"failed: {named(job.run)}: {failed[job.run]}", file=sys.stderr)
                         bar.update()
                     time.sleep(0.05)
@@ -124,7 +126,7 @@ class Sweep:
 
     def folder(self, run: Run) -> Path:
         """RL Zoo's log folder of a run."""
-        return self.logs / "-".join((file_name(run.env), run.algo, *map(str, run[2:])))
+        return self.logs / "-".join((quote(run.env, safe=""), run.algo, *map(str, run[2:])))
 
     def _result(self, run: Run) -> Path:
         return self.folder(run) / "result.json"
@@ -134,11 +136,13 @@ class Sweep:
             row = records.read_json(self._result(job.run)).get("row", {})
         except ValueError:  # written when the disk was full, say
             return False
-        return bool(row) and row.get("resolved") == job.columns.get("resolved")
+        expected = {**job.run._asdict(), "resolved": job.columns.get("resolved")}
+        return bool(row) and all(row.get(name) == value for name, value in expected.items())
 
     def _start(self, job: Job) -> subprocess.Popen[bytes]:
         folder = self.folder(job.run)
         folder.mkdir(parents=True, exist_ok=True)
+        self._result(job.run).unlink(missing_ok=True)  # of an earlier attempt, with other arguments or not whole
         if shutil.disk_usage(folder).free < ROOM:
             raise OSError(errno.ENOSPC, f"less than {ROOM // 1_000_000} MB are left on the disk of {folder}")
         task = Task(
@@ -166,12 +170,25 @@ class Sweep:
         records.append(self.curves, *result["curve"])
         records.append(self.results, result["row"])
 
-    def _complaint(self, run: Run) -> str:
-        """The last line that a run has written, which names the error."""
+    def _complaint(self, run: Run, returncode: int) -> str:
+        """Why a run has failed: the signal that ended it, or the error that it has written."""
         output = self.folder(run) / "output.txt"
-        lines = output.read_text(encoding="utf-8", errors="replace").split("\n")
-        last = next((line.strip() for line in reversed(lines) if line.strip()), "it wrote nothing")
-        return f"{last} (all it wrote: {output})"
+        if returncode < 0:
+            name = signal.Signals(-returncode).name
+            why = f"ended by {name}{', as where memory runs out' if name == 'SIGKILL' else ''}"
+        elif returncode == 0:
+            why = "it ended before it had a result"
+        else:
+            why = _error(output.read_text(encoding="utf-8", errors="replace"))
+        return f"{why} (all it wrote: {output})"
+
+
+def _error(output: str) -> str:
+    """The first line of the last error in what a program has written; without one, its last line."""
+    _, traceback, rest = output.rpartition("Traceback (most recent call last):\n")
+    named = (line for line in rest.split("\n") if traceback and line[:1].isidentifier())
+    lines = [line.strip() for line in output.split("\n") if line.strip()]
+    return next(named, lines[-1] if lines else "it wrote nothing")
 
 
 def _closed(process: subprocess.Popen[bytes]) -> None:

@@ -15,28 +15,28 @@ import gymnasium as gym
 from rl_zoo3 import exp_manager
 from rl_zoo3.exp_manager import ExperimentManager
 from stable_baselines3.common.monitor import ResultsWriter
-from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
-from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
+from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from sb3_reinforce.vec_env import FastDummyVecEnv, GymnasiumVecEnv
 
 
-class EpisodesWritten(VecEnvWrapper):
-    """Writes ``monitor.csv`` as ``Monitor`` does, of the episodes that infos tell of.
+class EpisodesWritten(GymnasiumVecEnv):
+    """Writes ``monitor.csv`` as ``Monitor`` does.
 
-    :param venv: whose infos have an ``episode`` where one has ended
+    No wrapper: SB3 copies the statistics of ``VecNormalize`` only between environments that are wrapped alike, and those of
+    evaluations write nothing.
+
+    :param env: a vector environment of gymnasium
     :param folder: where the file goes
     """
 
-    def __init__(self, venv: VecEnv, folder: str):
-        super().__init__(venv)
+    def __init__(self, env: "gym.vector.VectorEnv[Any, Any, Any]", folder: str):
+        super().__init__(env)
         self._writer = ResultsWriter(folder, {"t_start": time.time(), "env_id": "None"})
 
-    def reset(self) -> VecEnvObs:
-        return self.venv.reset()
-
     def step_wait(self) -> VecEnvStepReturn:
-        obs, rewards, dones, infos = self.venv.step_wait()
+        obs, rewards, dones, infos = super().step_wait()
         for info in infos:
             if "episode" in info:
                 self._writer.write_row(info["episode"])
@@ -44,7 +44,7 @@ class EpisodesWritten(VecEnvWrapper):
 
     def close(self) -> None:
         self._writer.close()
-        self.venv.close()
+        super().close()
 
 
 @contextmanager
@@ -106,8 +106,9 @@ def _make_vector_env(make_env: Any, n_envs: int, **settings: Any) -> VecEnv:
     single = make_env(**(settings["env_kwargs"] or {}))
     spec = single.spec
     single.close()
-    env: VecEnv = GymnasiumVecEnv(gym.make_vec(spec, num_envs=n_envs))
+    vector_env, folder = gym.make_vec(spec, num_envs=n_envs), settings["monitor_dir"]
+    env = GymnasiumVecEnv(vector_env) if folder is None else EpisodesWritten(vector_env, folder)
     if settings["seed"] is not None:
         env.seed(settings["seed"])
         env.action_space.seed(settings["seed"])
-    return env if settings["monitor_dir"] is None else EpisodesWritten(env, settings["monitor_dir"])
+    return env
