@@ -32,7 +32,7 @@ from sb3_reinforce.zoo.sweep import Job, Run, Sweep, description, named
 #: Files of hyperparameters that ``equal_search.py`` has found for these algorithms on these environments.
 SEARCHED = os.path.relpath(Path(__file__).parent / "searched")
 SEARCHED_ALGOS = ["reinforce", "a2c", "ppo"]
-SEARCHED_ENVS = ["CartPole-v1", "Acrobot-v1", "Pendulum-v1"]
+SEARCHED_ENVS = ["CartPole-v1", "Acrobot-v1", "Pendulum-v1", "InvertedPendulum-v5"]
 #: What is not one of RL Zoo's algorithms with its own hyperparameters.
 VARIANTS = {
     "reinforce_textbook": Contestant("reinforce", "reinforce_textbook.yml"),
