@@ -61,7 +61,7 @@ REPORTED = [
     (["reinforce"], ["Walker2d-v5"], range(5)),
     (["a2c"], MUJOCO, range(1)),
     (["reinforce"], ["LunarLanderContinuous-v3"], range(100, 105)),
-    (["reinforce"], ["BipedalWalker-v3"], range(1)),
+    (["reinforce"], ["BipedalWalker-v3"], range(100, 103)),
     ([f"{algo}_searched" for algo in SEARCHED_ALGOS], SEARCHED_ENVS, range(100, 105)),
 ]
 #: A comparison in which each has the same number of steps, however many its hyperparameters would have: a seed of all, and
