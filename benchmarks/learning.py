@@ -62,7 +62,7 @@ REPORTED = [
     (["a2c"], MUJOCO, range(1)),
     (["reinforce"], ["LunarLanderContinuous-v3"], range(100, 105)),
     (["reinforce"], ["BipedalWalker-v3"], range(100, 103)),
-    ([f"{algo}_searched" for algo in SEARCHED_ALGOS], SEARCHED_ENVS, range(100, 105)),
+    ([f"{algo}_searched" for algo in SEARCHED_ALGOS], SEARCHED_ENVS[:3], range(100, 105)),
 ]
 #: A comparison in which each has the same number of steps, however many its hyperparameters would have: a seed of all, and
 #: then the next. MountainCarContinuous-v0 is left out: PPO updates after each 8 steps there, and was not done in four minutes.
