@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch as th
-from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.callbacks import BaseCallback, EventCallback
 
 from sb3_reinforce import guards
 from sb3_reinforce.arguments import is_above_0, is_count, is_number, require
@@ -20,7 +20,7 @@ class GradientStatsCallback(BaseCallback):
       compare the trajectories of a batch bias it: "leave_one_out" by the factor 1 + 1/(m-1)². So do normalised advantages,
       whose scale is the batch's own
     - ``gradient/signal_to_noise``: :math:`|\nabla U|^2 / (\mathrm{tr}\,\Sigma / m)`, the squared norm over the variance of
-      the estimate
+      the estimate; NaN where there is neither
     - ``gradient/noise_scale``: :math:`\mathrm{tr}\,\Sigma / |\nabla U|^2`, the number of trajectories at which the two are
       equal, from averages of both over batches; infinite while the averaged signal is not positive
     - ``gradient/cosine_with_last_update``: cosine of :math:`\hat g` and the parameters' last change
@@ -36,7 +36,8 @@ class GradientStatsCallback(BaseCallback):
     :param z_threshold: mean-score z above which a warning says, once, that collection seems biased. Under unbiased
         collection of 1,000 batches, z exceeds 4 at any time with a probability below 1 %
     :param verbose: verbosity level
-    :raises ValueError: if an argument is out of range; when training starts, if a batch is of fewer than 2 trajectories
+    :raises ValueError: if an argument is out of range; when training starts, if a batch is of fewer than 2 trajectories, or
+        within a callback that does not tell it of the ends of rollouts, such as ``EveryNTimesteps``
     """
 
     model: REINFORCE
@@ -64,6 +65,8 @@ class GradientStatsCallback(BaseCallback):
             self._measured = self.model
 
     def _on_training_start(self) -> None:
+        rule = f"{type(self).__name__} must not be within an EventCallback, which passes on no ends of rollouts"
+        require(not isinstance(self.parent, EventCallback), f"{rule}: give it to `learn()` beside it", self.parent)
         if self.model.n_episodes < 2:
             raise ValueError(
                 f"`n_episodes` must be at least 2 for {type(self).__name__}, since a variance needs two trajectories, "
@@ -89,7 +92,8 @@ class GradientStatsCallback(BaseCallback):
 
         self.logger.record("gradient/trace_of_covariance", trace)
         self.logger.record("gradient/squared_norm", signal)
-        self.logger.record("gradient/signal_to_noise", signal / variance if variance > 0 else np.inf)
+        without_noise = np.inf if signal > 0 else np.nan
+        self.logger.record("gradient/signal_to_noise", signal / variance if variance > 0 else without_noise)
         self.logger.record("gradient/noise_scale", self.noise_scale)
         self._compare_with_last_update(estimate)
         self._test_scores(scores.mean(0))

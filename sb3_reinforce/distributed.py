@@ -119,6 +119,7 @@ def everyones(find: Callable[[], T]) -> list[T]:
     Calls may be nested: where one process fails, the others learn of it in whichever call they wait.
 
     :param find: the same function in all processes; what it returns can be pickled
+    :raises RuntimeError: if it is not the same, as where a callback that asks all processes is in one of them only
     """
     if n_processes() == 1:
         return alone(find)
@@ -132,15 +133,24 @@ def everyones(find: Callable[[], T]) -> list[T]:
         error = raised
     told: list[Any] = [None] * n_processes()
     failure = None if error is None else (type(error).__name__, str(error))
+    where = getattr(find, "__qualname__", type(find).__name__)
     try:
-        _talk(dist.all_gather_object, told, (failure, found))
+        _talk(dist.all_gather_object, told, (failure, where, found))
     finally:
         if error is not None:  # also where the others do not listen any more
             raise _known(error)
-    for number, (failure, _) in enumerate(told):
+    for number, (failure, _, _) in enumerate(told):
         if failure is not None:
             raise _known(_of_kind(failure[0], f"Process {number}: {failure[1]}"))
-    return [each for _, each in told]
+    for number, (_, elsewhere, _) in enumerate(told):
+        if elsewhere != told[0][1]:
+            raise _known(
+                RuntimeError(
+                    f"Process 0 is in {told[0][1]}, and process {number} in {elsewhere}. Callbacks that ask all processes, as "
+                    "`GradientStatsCallback` does, have to be in all of them."
+                )
+            )
+    return [each for _, _, each in told]
 
 
 def _of_kind(name: str, text: str) -> Exception:
@@ -166,12 +176,14 @@ def from_first(state: T) -> T:
     """What process 0 has: numbers, and tensors, which are on the CPU then."""
     if n_processes() == 1:
         return state
-    stream = io.BytesIO()
-    if rank() == 0:
-        th.save(state, stream)
-    sent = [stream.getvalue()]
-    _talk(dist.broadcast_object_list, sent)
-    return th.load(io.BytesIO(sent[0]), map_location="cpu", weights_only=False)
+
+    def first() -> bytes:
+        stream = io.BytesIO()
+        if rank() == 0:
+            th.save(state, stream)
+        return stream.getvalue()
+
+    return th.load(io.BytesIO(everyones(first)[0]), map_location="cpu", weights_only=False)
 
 
 def sum_gradients(parameters: Iterable[th.nn.Parameter]) -> None:

@@ -29,7 +29,7 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_reinforce import distributed
+from sb3_reinforce import distributed, guards
 from sb3_reinforce.arguments import check_arguments
 from sb3_reinforce.batch import Batch
 from sb3_reinforce.progress import as_callbacks
@@ -38,6 +38,8 @@ from sb3_reinforce.progress import as_callbacks
 _OF_EACH_PROCESS = ("self", "env", "policy", "seed", "verbose", "device", "tensorboard_log")
 #: What else of a model goes on from where process 0 stands.
 _GOES_ON = ("num_timesteps", "_n_updates", "_average_return")
+#: What decides what a ``VecNormalize`` makes of what it has seen.
+_OF_NORMALISATION = ("training", "norm_obs", "norm_reward", "clip_obs", "clip_reward", "gamma", "epsilon")
 #: Callbacks of RL Zoo that write files.
 _WRITERS = ("SaveVecNormalizeCallback", "RawStatisticsCallback")
 
@@ -104,10 +106,16 @@ class ParallelAlgorithm(OnPolicyAlgorithm):
         """Give each process random numbers of its own, where some stand at the same.
 
         So it is where the model was seeded before the script has initialised the group, or all have called
-        ``set_random_seed``.
+        ``set_random_seed``, or have seeded their environments alike.
         """
-        states = distributed.everyones(lambda: th.get_rng_state().numpy().tobytes())
-        if len(set(states)) < len(states):
+
+        def stand_at() -> tuple[bytes, object]:
+            seeds = guards.last_reset(self.env) if self.env is not None else None  # of the next reset, if they have any
+            seeded = isinstance(seeds, list) and any(seed is not None for seed in seeds)
+            return th.get_rng_state().numpy().tobytes(), tuple(seeds) if seeded else distributed.rank()  # type: ignore[arg-type]
+
+        several = distributed.everyones(stand_at)
+        if any(len(set(each)) < len(several) for each in zip(*several, strict=True)):
             self.set_random_seed(th.initial_seed() % 2**32 if self.seed is None else self.seed)
 
     def _collected_together(self, collect: Callable[[], Collected | None]) -> Collected | None:
@@ -188,7 +196,8 @@ def _settings(model: OnPolicyAlgorithm) -> dict[str, Any]:
     """
     check_arguments(vars(model))
     names = {name for each in type(model).__mro__ if "__init__" in vars(each) for name in inspect.signature(each).parameters}
-    arguments = {name: vars(model)[name] for name in sorted(names.difference(_OF_EACH_PROCESS)) if name in vars(model)}
+    names = names.difference(_OF_EACH_PROCESS, ["policy_kwargs"])
+    arguments = {name: vars(model)[name] for name in sorted(names) if name in vars(model)}
     normalize = model.get_vec_normalize_env()
     return {
         **{name: each if _is_plain(each) else type(each).__name__ for name, each in arguments.items()},
@@ -196,8 +205,18 @@ def _settings(model: OnPolicyAlgorithm) -> dict[str, Any]:
         "action_space": repr(model.action_space),
         "policy": type(model.policy).__name__,
         "parameters": {name: (tuple(each.shape), each.requires_grad) for name, each in model.policy.named_parameters()},
-        "VecNormalize": normalize and {name: getattr(normalize, name) for name in ("training", "norm_obs", "norm_reward")},
+        "policy_kwargs": _described(model.policy_kwargs),
+        "VecNormalize": normalize and {name: getattr(normalize, name) for name in _OF_NORMALISATION},
     }
+
+
+def _described(value: Any) -> Any:
+    """A value, in which classes and functions are told by their names, and other objects by those of their classes."""
+    if isinstance(value, dict):
+        return {name: _described(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_described(each) for each in value]
+    return value if _is_plain(value) else getattr(value, "__qualname__", type(value).__name__)
 
 
 def _is_plain(value: object) -> bool:
@@ -240,20 +259,23 @@ def _set_moments(model: OnPolicyAlgorithm, moments: list[Moments]) -> None:
         running.mean, running.var, running.count = each
 
 
-def joined(make: Callable[[], Batch]) -> Batch:
+def joined(model: OnPolicyAlgorithm, make: Callable[[], Batch]) -> Batch:
     """The batch of all processes, whose numbers are here and whose observations are this process's own.
 
     :param make: this process's batch
+    :raises ValueError: if arguments have come to differ, as by a callback at the end of the rollout
     """
     if distributed.n_processes() == 1:
         return make()
     batches: list[Batch] = []
 
-    def numbers() -> tuple[np.ndarray, ...]:
+    def numbers() -> tuple[dict[str, Any], tuple[np.ndarray, ...]]:
         batches.append(make())
-        return batches[0].lengths, batches[0].rewards, batches[0].earlier_log_probs
+        return _settings(model), (batches[0].lengths, batches[0].rewards, batches[0].earlier_log_probs)
 
-    parts, own = distributed.everyones(numbers), batches[0]
+    told = distributed.everyones(numbers)
+    check_alike([settings for settings, _ in told])
+    parts, own = [part for _, part in told], batches[0]
     lengths, rewards, earlier_log_probs = (np.concatenate(each) for each in zip(*parts, strict=True))
     first = sum(len(each[0]) for each in parts[: distributed.rank()])
     first_step = sum(len(each[1]) for each in parts[: distributed.rank()])
@@ -272,9 +294,18 @@ def joined(make: Callable[[], Batch]) -> Batch:
 
 def share_buffers(policy: ActorCriticPolicy) -> None:
     """Make the policy's statistics, such as those of batch normalisation, those of process 0, since all act alike."""
-    if distributed.n_processes() > 1 and any(True for _ in policy.buffers()):
-        for buffer, first in zip(policy.buffers(), distributed.from_first(list(policy.buffers())), strict=True):
-            buffer.copy_(first)
+    _share(list(policy.buffers()))
+
+
+def share_parameters(policy: ActorCriticPolicy) -> None:
+    """Make the policy's parameters those of process 0: a callback may have added noise, or have changed the learning rate."""
+    _share([parameter.data for parameter in policy.parameters()])
+
+
+def _share(tensors: list[th.Tensor]) -> None:
+    if distributed.n_processes() > 1 and tensors:
+        for tensor, first in zip(tensors, distributed.from_first(tensors), strict=True):
+            tensor.copy_(first)
 
 
 def for_others(callback: BaseCallback) -> BaseCallback | None:

@@ -204,7 +204,7 @@ class REINFORCE(EpisodicOnPolicyAlgorithm):
             returns are too large for a value network in float32; and if a gradient is not finite, with which no step is taken
         """
         check_arguments(vars(self))  # which a callback may have set since the rollout began
-        batch, family = parallel.joined(self.rollout_buffer.batch), self._family()
+        batch, family = parallel.joined(self, self.rollout_buffer.batch), self._family()
         evaluator = self._evaluator(batch)
         rewards, learned = self._rewards(evaluator), self._learned(evaluator)
         if self.baseline == "value":
@@ -264,7 +264,7 @@ class REINFORCE(EpisodicOnPolicyAlgorithm):
             carried trajectories are weighted with their likelihood ratios
         :raises ValueError: if a reward is not finite
         """
-        batch = parallel.joined(self.rollout_buffer.batch)
+        batch = parallel.joined(self, self.rollout_buffer.batch)
         evaluator = self._evaluator(batch)
         log_ratios = self._carried_log_ratios(evaluator)
         carried = None if log_ratios is None else likelihood_ratios(log_ratios, batch.lengths)

@@ -225,6 +225,7 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
         if self.use_sde:
             self._reset_noise(env.num_envs)
         callback.on_rollout_start()
+        parallel.share_parameters(self.policy)
 
         # After the callback, which may change the policy or an argument, or use the environments.
         check_arguments(vars(self))
@@ -434,9 +435,11 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
         try:
             distributed.join()
             learn = super().learn
-            return distributed.together(
+            learned = distributed.together(
                 lambda: learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
             )
+            parallel.share_parameters(self.policy)
+            return learned
         except BaseException:
             distributed.leave()  # so that no process waits for this one
             raise

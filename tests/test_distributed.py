@@ -31,6 +31,7 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import distributed as dist
+from torch import nn
 
 from sb3_reinforce import REINFORCE, AdaptiveEpisodesCallback, GradientStatsCallback, distributed, parallel
 from sb3_reinforce.batch import Batch
@@ -326,6 +327,59 @@ def test_processes_that_stand_at_the_same_random_numbers_are_set_apart(seed: int
     assert len(actions) != len(other_actions) or (actions != other_actions).any()
 
 
+def test_environments_that_are_seeded_alike_are_set_apart(tmp_path: Path) -> None:
+    """As by ``make_vec_env(..., seed=0)``, beside a model without a seed."""
+
+    def learn(number: int) -> Any:
+        th.manual_seed(number)
+        model = make(seed=None)
+        model.get_env().seed(0)
+        batches = keep_batches(model)
+        model.learn(1)
+        return batches[0].observations
+
+    one, other = in_processes(learn, tmp_path)
+    assert not np.isin(other, one).any()
+
+
+class Noise(BaseCallback):
+    """Adds to the parameters at the beginning of a rollout, and later changes the learning rate, in each process its own."""
+
+    def __init__(self, number: int):
+        super().__init__()
+        self.number = number
+
+    def _on_rollout_start(self) -> None:
+        with th.no_grad():
+            for parameter in self.model.policy.parameters():
+                parameter.add_(0.1 * (self.number + 1))
+
+    def _on_rollout_end(self) -> None:
+        self.model.lr_schedule = lambda _: 0.01 * (self.number + 1)
+
+    def _on_step(self) -> bool:
+        return True
+
+
+def test_parameters_that_callbacks_move_apart_are_those_of_process_0(tmp_path: Path) -> None:
+    """At each rollout, and in the end."""
+
+    def learn(number: int) -> Any:
+        model = make()
+        model.learn(60, Noise(number))
+        return model.policy.parameters_to_vector()
+
+    np.testing.assert_array_equal(*in_processes(learn, tmp_path))
+
+
+def test_a_callback_that_asks_all_must_be_in_all(tmp_path: Path) -> None:
+    """Else an answer would be taken for that to another question."""
+    for error in in_processes(lambda number: make().learn(60, [GradientStatsCallback()][number:]), tmp_path):
+        assert isinstance(error, RuntimeError)
+        assert "Process 0 is in " in str(error)
+        assert "have to be in all of them" in str(error)
+
+
 def test_each_process_has_a_seed_of_its_own_and_the_whole_is_repeatable(tmp_path: Path) -> None:
     def learn(number: int) -> Any:
         model = make()
@@ -489,6 +543,20 @@ class At(BaseCallback):
         return self.n_calls != self.step or self.act(self) is not False
 
 
+class AtEnd(BaseCallback):
+    """Does something at the end of a rollout."""
+
+    def __init__(self, act: Callable[[BaseCallback], Any]):
+        super().__init__()
+        self.act = act
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_end(self) -> None:
+        self.act(self)
+
+
 def test_a_callback_that_stops_one_process_stops_all(tmp_path: Path) -> None:
     def learn(number: int) -> Any:
         model = make()
@@ -537,7 +605,16 @@ FAULTS: dict[str, tuple[Callable[[int], Any], str]] = {
     "steps": (learn_with(total_timesteps=61), f"`total_timesteps` {SAME} 60 in process 0 and 61 in process 1"),
     "argument": (learn_with(gamma=0.5), f"`gamma` {SAME} 0.99 in process 0 and 0.5 in process 1"),
     "policy": (learn_with(policy_kwargs={"net_arch": [4]}), f"`parameters` {SAME}"),
+    "activation": (learn_with(policy_kwargs={"activation_fn": nn.ReLU}), f"`policy_kwargs` {SAME}.*'ReLU'"),
     "VecNormalize": (learn_with(env=lambda number: VecNormalize(vectorized(DriftEnv()))), f"`VecNormalize` {SAME} None in"),
+    "clipping": (
+        lambda number: make(VecNormalize(vectorized(DriftEnv()), clip_obs=5.0 + number)).learn(60),
+        f"`VecNormalize` {SAME}.*'clip_obs': 6.0",
+    ),
+    "end of a rollout": (
+        lambda number: make().learn(1, AtEnd(lambda callback: number and setattr(callback.model, "gamma", 0.5))),
+        f"`gamma` {SAME} 0.99 in process 0 and 0.5 in process 1",
+    ),
     "shares": (lambda number: make(n_episodes=1).learn(1), "`n_episodes` must be at least the number of processes, 2, but"),
     "range": (
         lambda number: make().learn(200, At(10, lambda callback: number and setattr(callback.model, "gamma", 5))),

@@ -1,11 +1,12 @@
 """The instruments: what they say of a gradient whose value and variance are known exactly."""
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
-from envs import scripted
+from envs import ScriptedEnv, scripted, vectorized
 from oracle import TabularMDP, estimate, exact_gradient, make_model, probability, trajectories
-from stable_baselines3.common.callbacks import BaseCallback, CallbackList
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList, EveryNTimesteps
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
@@ -239,6 +240,23 @@ def test_a_batch_of_one_trajectory_is_passed_over():
     model.learn(200, [One(), stats])
     assert np.isfinite(stats._averages).all()
     assert stats._averages[0] > 0
+
+
+def test_where_there_is_neither_signal_nor_noise_their_ratio_is_not_known():
+    """All returns are equal, and compared with each other."""
+    env = vectorized(gym.wrappers.TransformReward(ScriptedEnv([3]), lambda reward: 1.0))
+    model = REINFORCE("MlpPolicy", env, n_episodes=4, baseline="leave_one_out", seed=0)
+    values = logged(model, GradientStatsCallback(), 1)
+    assert values["gradient/squared_norm"] == values["gradient/trace_of_covariance"] == 0
+    assert np.isnan(values["gradient/signal_to_noise"]).all()
+
+
+@pytest.mark.parametrize("callback", [GradientStatsCallback(), AdaptiveEpisodesCallback()])
+def test_within_an_event_nothing_would_be_measured(callback):
+    with pytest.raises(ValueError, match="must not be within an EventCallback, which passes on no ends of rollouts"):
+        make_model(tabular(4, seed=0), n_episodes=4).learn(1, EveryNTimesteps(1, CallbackList([callback])))
+    with pytest.raises(ValueError, match=f"{type(callback).__name__} must not be within an EventCallback"):
+        make_model(tabular(4, seed=0), n_episodes=4).learn(1, EveryNTimesteps(1, callback))
 
 
 def test_one_trajectory_has_no_variance():
