@@ -101,13 +101,17 @@ def subtract_optimal_baseline(evaluator: Evaluator, weights: np.ndarray) -> None
     :param weights: ψ of each step without a baseline, float ``[M]``
     """
     gradients, scores = trajectory_gradients(evaluator, weights)
-    own = evaluator.batch.own or slice(None)  # the summands of the others are theirs to add
-    correction = (baselines.optimal(gradients, scores) * scores)[own].sum(0) / len(scores)
-    parameters = _trainable(evaluator.policy)
-    sizes = [parameter.numel() for parameter in parameters]
-    for parameter, part in zip(parameters, correction.split(sizes), strict=True):
-        if parameter.grad is not None:
-            parameter.grad += part.view_as(parameter)
+
+    def own() -> None:  # the summands of the others are theirs to add
+        trajectories = evaluator.batch.own or slice(None)
+        correction = (baselines.optimal(gradients, scores) * scores)[trajectories].sum(0) / len(scores)
+        parameters = _trainable(evaluator.policy)
+        sizes = [parameter.numel() for parameter in parameters]
+        for parameter, part in zip(parameters, correction.split(sizes), strict=True):
+            if parameter.grad is not None:
+                parameter.grad += part.view_as(parameter)
+
+    evaluator.everyones(own)  # so that all learn of it if one has no room for m gradients
 
 
 def step(policy: ActorCriticPolicy, max_grad_norm: float | None) -> float:

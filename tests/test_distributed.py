@@ -33,7 +33,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from torch import distributed as dist
 from torch import nn
 
-from sb3_reinforce import REINFORCE, AdaptiveEpisodesCallback, GradientStatsCallback, distributed, parallel
+from sb3_reinforce import REINFORCE, AdaptiveEpisodesCallback, GradientStatsCallback, baselines, distributed, parallel
 from sb3_reinforce.batch import Batch
 from sb3_reinforce.contrib import MaskableREINFORCE, RecurrentREINFORCE
 from sb3_reinforce.evaluation import Evaluator
@@ -665,6 +665,30 @@ def test_what_one_process_meets_in_the_value_fit_all_raise(tmp_path: Path) -> No
         assert isinstance(error, MemoryError)
         assert "no room" in str(error)
     assert time.monotonic() - start < PATIENCE / 2
+
+
+@pytest.mark.parametrize("where", [(baselines, "optimal"), (th.optim.SGD, "step")])
+def test_what_one_process_meets_between_the_others_messages_all_raise(where: tuple[Any, str], tmp_path: Path) -> None:
+    """Where the others go on to what needs all."""
+
+    def learn(number: int) -> None:
+        model = make(baseline="optimal")
+        model.policy.register_buffer("seen", th.zeros(1))  # which is shared after the step
+        owner, name = where
+        with pytest.MonkeyPatch.context() as patch:
+            if number == 1:
+                patch.setattr(owner, name, no_room)
+            model.learn(1)
+
+    start = time.monotonic()
+    for error in in_processes(learn, tmp_path):
+        assert isinstance(error, MemoryError)
+        assert "no room" in str(error)
+    assert time.monotonic() - start < PATIENCE / 2
+
+
+def no_room(*args: Any, **kwargs: Any) -> None:
+    raise MemoryError("no room")
 
 
 def test_an_error_that_a_text_does_not_make_is_told_as_another(tmp_path: Path) -> None:
