@@ -645,12 +645,25 @@ def test_what_one_process_meets_all_raise(learn: Callable[[int], Any], message: 
     assert time.monotonic() - start < PATIENCE / 2
 
 
+def no_room(*args: Any, **kwargs: Any) -> None:
+    raise MemoryError("no room")
+
+
+def assert_all_have_no_room(learn: Callable[[int], Any], folder: Path) -> None:
+    """And say so soon, though it is one process that has none."""
+    start = time.monotonic()
+    for error in in_processes(learn, folder):
+        assert isinstance(error, MemoryError)
+        assert "no room" in str(error)
+    assert time.monotonic() - start < PATIENCE / 2
+
+
 class Full(Evaluator):
     """Finds no memory for the value network, in process 1."""
 
     def values(self, *args: Any) -> th.Tensor:
         if th.is_grad_enabled() and distributed.rank() == 1:
-            raise MemoryError("no room")
+            no_room()
         return super().values(*args)
 
 
@@ -660,11 +673,7 @@ def test_what_one_process_meets_in_the_value_fit_all_raise(tmp_path: Path) -> No
         model._evaluator = lambda batch: Full(model.policy, batch, None)  # type: ignore[method-assign]
         model.learn(1)
 
-    start = time.monotonic()
-    for error in in_processes(learn, tmp_path):
-        assert isinstance(error, MemoryError)
-        assert "no room" in str(error)
-    assert time.monotonic() - start < PATIENCE / 2
+    assert_all_have_no_room(learn, tmp_path)
 
 
 @pytest.mark.parametrize("where", [(baselines, "optimal"), (th.optim.SGD, "step")])
@@ -680,15 +689,7 @@ def test_what_one_process_meets_between_the_others_messages_all_raise(where: tup
                 patch.setattr(owner, name, no_room)
             model.learn(1)
 
-    start = time.monotonic()
-    for error in in_processes(learn, tmp_path):
-        assert isinstance(error, MemoryError)
-        assert "no room" in str(error)
-    assert time.monotonic() - start < PATIENCE / 2
-
-
-def no_room(*args: Any, **kwargs: Any) -> None:
-    raise MemoryError("no room")
+    assert_all_have_no_room(learn, tmp_path)
 
 
 def test_an_error_that_a_text_does_not_make_is_told_as_another(tmp_path: Path) -> None:
