@@ -12,7 +12,7 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_reinforce import distributed, guards, parallel
-from sb3_reinforce.actors import Actor, agrees, environment_actions, fingerprint, mlp_actor, parameter_places, policy_actor
+from sb3_reinforce.actors import Actor, acting_parts, agrees, environment_actions, fingerprint, mlp_actor, policy_actor
 from sb3_reinforce.arguments import check_arguments
 from sb3_reinforce.batch import NOTHING, Batch, Given, copied
 from sb3_reinforce.buffer import EpisodicRolloutBuffer, truncated_at
@@ -236,8 +236,8 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
         act = self._make_actor()
         # A callback may replace parameters or modules, and then the actor would look at what they were.
         nobody = isinstance(callback, ConvertCallback) and callback.callback is None
-        places = None if nobody else parameter_places(self)
-        acts_on = places and places()
+        parts = None if nobody else acting_parts(self)
+        acts_with = parts and parts()
         bounded = environment_actions(self.policy)
         # Environments whose next step only resets them: it belongs to no trajectory. Updated in place, so looked up once.
         resetting = resetting_of(env)
@@ -294,9 +294,9 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
 
             recorded = quota.recording if resetting is None else quota.recording * acted
             rollout_buffer.add(obs, taken, rewards, episode_starts, None, None, recorded, given)
-            if places is not None and places() != acts_on:  # after this step is stored, which an actor with memory reads
-                act, places = self._make_actor(), parameter_places(self)
-                acts_on = places()
+            if parts is not None and parts() != acts_with:  # after this step is stored, which an actor with memory reads
+                act, parts = self._make_actor(), acting_parts(self)
+                acts_with = parts()
             self._last_obs = new_obs  # type: ignore[assignment]
             episode_starts[:] = dones
 

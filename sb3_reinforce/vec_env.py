@@ -272,8 +272,7 @@ class GymnasiumVecEnv(VecEnv):
         if isinstance(base, AsyncVectorEnv):
             return list(base.call(method_name, *method_args, **method_kwargs))
         found = getattr(self._owner(method_name), method_name)(*method_args, **method_kwargs)
-        one_each = isinstance(found, np.ndarray | list | tuple) and np.shape(found)[:1] == (self.num_envs,)
-        return list(found) if one_each else [found] * self.num_envs
+        return list(found) if _is_one_each(found, self.num_envs) else [found] * self.num_envs
 
     def _owner(self, name: str) -> Any:
         """The vector environment or, where its wrappers do not have the attribute, what they wrap."""
@@ -361,7 +360,7 @@ def infos_of_each(vector_infos: Mapping[str, Any] | list[dict[str, Any]], n_envs
             each = infos_of_each(values, n_envs)
         elif isinstance(values, np.ndarray) and values.shape == (n_envs,) and not values.dtype.hasobject:
             each = values.tolist()
-        elif isinstance(values, np.ndarray | list | tuple) and np.ndim(values) > 0 and len(values) == n_envs:
+        elif _is_one_each(values, n_envs):
             each = list(deepcopy(values))
         else:
             each = [deepcopy(values) for _ in range(n_envs)]
@@ -370,6 +369,11 @@ def infos_of_each(vector_infos: Mapping[str, Any] | list[dict[str, Any]], n_envs
             if counts:
                 info[key] = value
     return infos
+
+
+def _is_one_each(values: Any, n_envs: int) -> bool:
+    """Whether these are as many values as there are environments, of whatever lengths."""
+    return isinstance(values, np.ndarray | list | tuple) and getattr(values, "ndim", 1) > 0 and len(values) == n_envs
 
 
 def resetting_of(env: VecEnv) -> np.ndarray | None:

@@ -262,64 +262,67 @@ def in_place(parameter: nn.Parameter, module: nn.Module, name: str) -> None:
     parameter.data.fill_(100.0)
 
 
+class Meddling(BaseCallback):
+    """Remembers the actions of the first steps, and does something to the model after some of them.
+
+    :param n_steps: how many steps there are
+    :param acts: what is done after so many steps
+    """
+
+    def __init__(self, n_steps: int, acts: dict[int, Callable[[Any], None]]):
+        super().__init__()
+        self.n_steps, self.acts = n_steps, acts
+        self.actions: list[float] = []
+
+    def _on_step(self) -> bool:
+        self.actions.append(self.locals["actions"].item())
+        if (act := self.acts.get(len(self.actions))) is not None:
+            act(self.model)
+        return len(self.actions) < self.n_steps
+
+
+def actions_of(length: int, weight: float, callback: Meddling, recurrent: bool = False) -> list[float]:
+    """Actions in episodes of this length, all but without noise. The last layer's bias is 0.
+
+    :param weight: all weights of the last layer
+    """
+    model_class: Any = pytest.importorskip("sb3_reinforce.contrib").RecurrentREINFORCE if recurrent else REINFORCE
+    policy, kwargs = ("MlpLstmPolicy", {"lstm_hidden_size": 4}) if recurrent else ("MlpPolicy", {})
+    env = vectorized(ScriptedEnv([length], action_space=spaces.Box(-1e3, 1e3, (1,), np.float32)))
+    model = model_class(policy, env, n_episodes=5, seed=0, policy_kwargs={"log_std_init": -20.0, **kwargs})
+    with th.no_grad():
+        model.policy.action_net.weight.fill_(weight)
+    model.learn(9, callback)
+    return callback.actions
+
+
 @pytest.mark.parametrize("whose", ["policy", "layer"])
 def test_modules_that_a_callback_replaces_are_acted_on(whose: str) -> None:
     """At once, as in A2C, and so is what is done with the new ones later."""
 
-    class Replace(BaseCallback):
-        def _on_training_start(self) -> None:
-            self.actions: list[float] = []
+    def replace_module(model: REINFORCE) -> None:
+        owner, name = (model, "policy") if whose == "policy" else (model.policy, "action_net")
+        setattr(owner, name, copy.deepcopy(getattr(owner, name)))
+        model.policy.action_net.bias.data.fill_(100.0)
 
-        def _on_step(self) -> bool:
-            self.actions.append(self.locals["actions"].item())
-            if len(self.actions) == 2:
-                owner, name = (self.model, "policy") if whose == "policy" else (self.model.policy, "action_net")
-                setattr(owner, name, copy.deepcopy(getattr(owner, name)))
-                self.model.policy.action_net.bias.data.fill_(100.0)
-            if len(self.actions) == 4:
-                self.model.policy.action_net.bias = nn.Parameter(th.full((1,), 200.0))
-            return len(self.actions) < 6
+    def replace_parameter(model: REINFORCE) -> None:
+        model.policy.action_net.bias = nn.Parameter(th.full((1,), 200.0))
 
-    env = vectorized(ScriptedEnv([9], action_space=spaces.Box(-1e3, 1e3, (1,), np.float32)))
-    model = REINFORCE("MlpPolicy", env, n_episodes=1, policy_kwargs={"log_std_init": -20.0})
-    with th.no_grad():
-        model.policy.action_net.weight.zero_()
-    replace = Replace()
-    model.learn(6, replace)
-    assert np.round(replace.actions, 3).tolist() == [0.0] * 2 + [100.0] * 2 + [200.0] * 2
+    actions = actions_of(9, 0.0, Meddling(6, {2: replace_module, 4: replace_parameter}))
+    assert np.round(actions, 3).tolist() == [0.0] * 2 + [100.0] * 2 + [200.0] * 2
 
 
 @pytest.mark.parametrize("at", [2, 3, 5])
 def test_nothing_is_forgotten_where_parameters_are_replaced_by_the_same(at: int) -> None:
     """Within an episode and at its end: the next step remembers this one, or that an episode has begun."""
 
-    class Replace(BaseCallback):
-        at = 0
+    def replace(model: REINFORCE) -> None:
+        for parameter in model.policy.parameters():
+            parameter.data = parameter.data.clone()
 
-        def _on_training_start(self) -> None:
-            self.actions: list[float] = []
-
-        def _on_step(self) -> bool:
-            self.actions.append(self.locals["actions"].item())
-            if len(self.actions) == self.at:
-                for parameter in self.model.policy.parameters():
-                    parameter.data = parameter.data.clone()
-            return len(self.actions) < 8
-
-    actions = []
-    for each in (0, at):
-        env = vectorized(ScriptedEnv([3], action_space=spaces.Box(-1e3, 1e3, (1,), np.float32)))
-        kwargs = {"lstm_hidden_size": 4, "log_std_init": -20.0}
-        recurrent: Any = pytest.importorskip("sb3_reinforce.contrib").RecurrentREINFORCE
-        model = recurrent("MlpLstmPolicy", env, n_episodes=5, seed=0, policy_kwargs=kwargs)
-        with th.no_grad():
-            model.policy.action_net.weight.fill_(100.0)
-        replace = Replace()
-        replace.at = each
-        model.learn(9, replace)
-        actions.append(replace.actions)
-    assert len(set(np.round(actions[0], 4))) > 3, "the memory shows"
-    np.testing.assert_allclose(*actions, rtol=1e-4)
+    expected, actual = (actions_of(3, 100.0, Meddling(8, acts), recurrent=True) for acts in ({}, {at: replace}))
+    assert len(set(np.round(expected, 4))) > 3, "the memory shows"
+    np.testing.assert_allclose(actual, expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize("replace", [by_storage, by_object, in_place])
@@ -327,26 +330,11 @@ def test_nothing_is_forgotten_where_parameters_are_replaced_by_the_same(at: int)
 def test_parameters_that_a_callback_replaces_are_acted_on(replace: Callable[..., None], recurrent: bool) -> None:
     """At once, as in A2C, and not only from the next rollout on. All is 0 before: a mean of 0, and a noise of 1e-9."""
 
-    class Shift(BaseCallback):
-        def _on_training_start(self) -> None:
-            self.actions: list[float] = []
+    def shift(model: REINFORCE) -> None:
+        replace(model.policy.action_net.bias, model.policy.action_net, "bias")
 
-        def _on_step(self) -> bool:
-            self.actions.append(self.locals["actions"].item())
-            if len(self.actions) == 3:
-                module = self.model.policy.action_net
-                replace(module.bias, module, "bias")
-            return len(self.actions) < 6
-
-    model_class: Any = pytest.importorskip("sb3_reinforce.contrib").RecurrentREINFORCE if recurrent else REINFORCE
-    policy, kwargs = ("MlpLstmPolicy", {"lstm_hidden_size": 4}) if recurrent else ("MlpPolicy", {})
-    env = vectorized(ScriptedEnv([9], action_space=spaces.Box(-1e3, 1e3, (1,), np.float32)))
-    model = model_class(policy, env, n_episodes=1, policy_kwargs={"log_std_init": -20.0, **kwargs})
-    with th.no_grad():
-        model.policy.action_net.weight.zero_()
-    shift = Shift()
-    model.learn(6, shift)
-    assert np.round(shift.actions, 3).tolist() == [0.0] * 3 + [100.0] * 3
+    actions = actions_of(9, 0.0, Meddling(6, {3: shift}), recurrent)
+    assert np.round(actions, 3).tolist() == [0.0] * 3 + [100.0] * 3
 
 
 # --- learning again ------------------------------------------------------------------------------------------------------

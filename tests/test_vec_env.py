@@ -509,10 +509,12 @@ def test_infos_of_each_environment() -> None:
             "of all": shared,
             "text": "as it is",
             "_private": 5,
+            "of any length": ([5], [6, 7]),
         },
         n_envs=2,
     )
     array[:] = 77
+    assert [info.pop("of any length") for info in infos] == [[5], [6, 7]]
     both = {"of all": [1], "text": "as it is", "_private": 5}
     assert_same(infos[0], {"number": 1, "some": 0.5, "row": np.array([0.0, 1.0])} | both)
     expected = {"number": 2, "row": np.array([2.0, 3.0]), "objects": [1], "nested": {"x": 4}} | both

@@ -11,19 +11,19 @@ Both draw from ``policy.get_distribution(obs)``; ``agrees`` checks that on obser
 seed torch's generator draws. So an environment that seeds numpy's global generator does not fix the actions.
 """
 
-from sb3_reinforce.actors.agreement import agrees, fingerprint, parameter_places
+from sb3_reinforce.actors.agreement import acting_parts, agrees, fingerprint
 from sb3_reinforce.actors.mlp import MlpActor, mlp_actor
 from sb3_reinforce.actors.policy import Actor, environment_actions, is_watched, overrides, policy_actor
 
 __all__ = [
     "Actor",
     "MlpActor",
+    "acting_parts",
     "agrees",
     "environment_actions",
     "fingerprint",
     "is_watched",
     "mlp_actor",
     "overrides",
-    "parameter_places",
     "policy_actor",
 ]

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from itertools import chain
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch as th
 from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.distributions import DiagGaussianDistribution, Distribution
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.utils import obs_as_tensor
@@ -60,11 +61,7 @@ def fingerprint(policy: ActorCriticPolicy) -> int:
     )
 
 
-class _HasPolicy(Protocol):
-    policy: Any
-
-
-def parameter_places(model: _HasPolicy) -> Callable[[], list[object]]:
+def acting_parts(model: BaseAlgorithm) -> Callable[[], list[object]]:
     """A function that says which modules a model's policy has, and where in memory their parameters are: an actor that uses
     them in place looks there.
 

@@ -300,10 +300,11 @@ def try_out(contestant: Contestant, env_id: str, taken: Settings) -> None:
 
 def _env_kwargs(contestant: Contestant, env_id: str) -> dict[str, Any]:
     """Arguments that its hyperparameters have for the environment."""
-    from sb3_reinforce.zoo.settings import settings
+    from sb3_reinforce.zoo.settings import entries, entry_for
 
     try:
-        return settings(contestant, env_id).hyperparameters.get("env_kwargs") or {}
+        loaded = entries(contestant.algo, contestant.conf_file)
+        return loaded[entry_for(env_id, loaded)].get("env_kwargs") or {}
     except ValueError:  # of which the algorithm itself will be told
         return {}
 

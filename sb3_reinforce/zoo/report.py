@@ -438,13 +438,12 @@ def _how_soon(rows: pd.DataFrame, reached: pd.DataFrame, env_ids: Sequence[str])
     """
     targets = []
     for env_id in env_ids:
-        here = reached[reached["env"] == env_id]
-        value = here["threshold"].iloc[0]
+        here, value = rows[rows["env"] == env_id], reached[reached["env"] == env_id]["threshold"].iloc[0]
         if np.isnan(value):
             continue
         named = number(value, abs(value))
-        own = not np.isnan(rows[rows["env"] == env_id]["threshold"].iloc[0])
-        start = "random actions" if statistics.scale(rows[rows["env"] == env_id]).from_random else "the worst run"
+        own = not np.isnan(here["threshold"].iloc[0])
+        start = "random actions" if statistics.scale(here).from_random else "the worst run"
         targets.append(
             f"- {env_id}: {named}, its own threshold, by the mean of 20 training returns."
             if own
