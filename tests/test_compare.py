@@ -512,6 +512,10 @@ def test_what_is_written_does_not_depend_on_the_locale(monkeypatch: pytest.Monke
             "a2c on CartPole-v1: ValueError: there is no file 'no.yml'",
         ),
         (("--env", "CartPole-v1", "--algos", "a2c", "-conf", "own.py"), "own.py is no YAML file"),
+        (
+            ("--env", "CartPole-v1", "--algos", "a2c", "-conf", "text.yml"),
+            "`learning_rate` of CartPole-v1 must be a number, but it is the text '1e-3': write !!float 1e-3",
+        ),
         (("--env", "CartPole-v1", "--algos", "a2c", "ppo", "-conf", "a2c:a.yml", "b.yml"), "each is ALGO:FILE"),
         (("--env", "CartPole-v1", "--algos", "a2c", "-conf", "ppo:a.yml"), "'ppo' is not one of --algos"),
         (("--env", "CartPole-v1", "--algos", "a2c", "sac"), "sac on CartPole-v1: AssertionError"),
@@ -527,6 +531,7 @@ def test_what_cannot_be_compared_is_said_at_once(
 ) -> None:
     """And nothing is run."""
     Path("faulty.py").write_text("1 / 0")
+    Path("text.yml").write_text("CartPole-v1: {policy: MlpPolicy, n_timesteps: 50, learning_rate: 1e-3}")
     broken = "import gymnasium as gym\ndef make(**kwargs): raise RuntimeError('no')\ngym.register('Broken-v0', make)"
     Path("broken_env.py").write_text(broken)
     monkeypatch.setattr(sweep.Sweep, "_start", lambda *_: pytest.fail("a run was started"))

@@ -6,6 +6,7 @@ import hashlib
 import inspect
 import json
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -115,6 +116,7 @@ def settings(contestant: Contestant, env_id: str, n_steps: int = 0) -> Settings:
     loaded = entries(contestant.algo, contestant.conf_file)
     entry = entry_for(env_id, loaded)
     own = loaded[entry]
+    _check_numbers(entry, own)
     taken, held = _with_wrappers({**own, **dict(contestant.changes)}, contestant, env_id)
     # RL Zoo itself knows nothing of older versions.
     by_itself = own if entry in (env_id, "default", "atari") else {}
@@ -126,6 +128,16 @@ def settings(contestant: Contestant, env_id: str, n_steps: int = 0) -> Settings:
     if overrides:
         flags += ["-params", *(f"{name}:{value!r}" for name, value in overrides.items())]
     return Settings(entry, taken, overrides, held, flags)
+
+
+def _check_numbers(entry: str, hyperparameters: Hyperparameters) -> None:
+    """Refuse 1e5, which YAML reads as text: RL Zoo would end in an error that does not say which value it is of.
+
+    :raises ValueError: naming the hyperparameter and what to write
+    """
+    for name, value in hyperparameters.items():
+        if isinstance(value, str) and re.fullmatch(r"[-+]?[\d.]+([eE][-+]?\d+)?", value):
+            raise ValueError(f"`{name}` of {entry} must be a number, but it is the text {value!r}: write !!float {value}")
 
 
 def _with_wrappers(own: Hyperparameters, contestant: Contestant, env_id: str) -> tuple[Hyperparameters, int]:
