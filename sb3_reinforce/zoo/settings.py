@@ -136,7 +136,7 @@ def _check_numbers(entry: str, hyperparameters: Hyperparameters) -> None:
     :raises ValueError: naming the hyperparameter and what to write
     """
     for name, value in hyperparameters.items():
-        if isinstance(value, str) and re.fullmatch(r"[-+]?[\d.]+([eE][-+]?\d+)?", value):
+        if isinstance(value, str) and re.fullmatch(r"[-+]?[\d.]+[eE][-+]?\d+", value):
             raise ValueError(f"`{name}` of {entry} must be a number, but it is the text {value!r}: write !!float {value}")
 
 
