@@ -7,6 +7,7 @@ from argparse import Namespace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import ANY
 
 import gymnasium as gym
 import pytest
@@ -243,7 +244,7 @@ def test_environments_are_fast_unless_asked() -> None:
     for flags, known, default in (
         (["--env", "X", "-n", "5"], ["--env", "X", "-n", "5"], FastDummyVecEnv),
         (["--vec-env=dummy", "-n", "5"], ["-n", "5", "--vec-env", "dummy"], None),
-        (["--vec-env", "vector", "-params", "n_envs:4"], ["-params", "n_envs:4"], None),
+        (["--vec-env", "vector", "-params", "n_envs:4"], ["--seed", ANY, "-params", "n_envs:4"], None),
     ):
         with vec_envs.chosen(flags) as rest:
             assert rest == known
@@ -269,6 +270,32 @@ def test_vector_environments_of_gymnasium(tmp_path: Path) -> None:
     assert len(lengths) >= 8
     assert lengths.min() >= 8
     assert (folder / "evaluations.npz").is_file()
+
+
+def test_seeds_that_vector_environments_take() -> None:
+    """Those of C++ take 31 bits, of which RL Zoo's own are 32. The last --seed counts."""
+    for _ in range(50):
+        with vec_envs.chosen(["--vec-env", "vector", "--seed", "7"]) as (flag, seed, *rest):
+            assert flag == "--seed"
+            assert 0 <= int(seed) + 1000 < 2**31
+            assert rest == ["--seed", "7"]
+
+
+def test_a_vector_environment_with_observations_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As ALE's, which preprocesses and stacks images."""
+
+    def stacked(num_envs: int, **_: Any) -> gym.vector.VectorEnv[Any, Any, Any]:
+        return gym.vector.SyncVectorEnv([lambda: gym.wrappers.FrameStackObservation(gym.make("CartPole-v1"), 2)] * num_envs)
+
+    spec = gym.envs.registration.EnvSpec(
+        "Stacked-v0", "gymnasium.envs.classic_control:CartPoleEnv", max_episode_steps=200, vector_entry_point=stacked
+    )
+    monkeypatch.setitem(gym.registry, "Stacked-v0", spec)
+    flags = ("--env", "Stacked-v0", "-n", 20, "--vec-env", "vector", "-f", tmp_path)
+    with pytest.raises(ValueError, match=r"shape \(2, 4\) here, but evaluations .* have shape \(4,\): `--eval-freq -1`"):
+        run("train", *flags, "--eval-freq", 10)
+    run("train", *flags, "--eval-freq", -1)
+    assert (tmp_path / "reinforce/Stacked-v0_2/Stacked-v0.zip").is_file()
 
 
 def test_a_vector_environment_has_nothing_to_wrap(tmp_path: Path) -> None:

@@ -5,10 +5,12 @@ environment that gymnasium has for an environment, or its ``SyncVectorEnv``.
 """
 
 import argparse
+import random
 import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -62,6 +64,8 @@ def chosen(arguments: list[str]) -> Iterator[list[str]]:
         # Unless RL Zoo was told of another class, as for simulators that are vectorised themselves.
         ExperimentManager.default_vec_env_cls = default or FastDummyVecEnv
     elif kind.vec_env == "vector":
+        # RL Zoo would draw one of 32 bits, but vector environments in C++ take 31. The user's --seed comes later, and counts.
+        rest = ["--seed", str(random.randrange(2**30)), *rest]
         ExperimentManager.create_envs = _create_vector_envs(create_envs)  # type: ignore[method-assign]
     else:
         rest += ["--vec-env", kind.vec_env]
@@ -82,7 +86,8 @@ def _create_vector_envs(create_envs: Any) -> Any:
     def create(manager: Any, n_envs: int, eval_env: bool = False, no_log: bool = False) -> VecEnv:
         make_vec_env = module.make_vec_env
         if not eval_env:
-            module.make_vec_env = _make_vector_env
+            evaluated = manager.eval_freq > 0 or manager.optimize_hyperparameters
+            module.make_vec_env = partial(_make_vector_env, evaluated)
         try:
             env: VecEnv = create_envs(manager, n_envs, eval_env, no_log)
         finally:
@@ -92,10 +97,11 @@ def _create_vector_envs(create_envs: Any) -> Any:
     return create
 
 
-def _make_vector_env(make_env: Any, n_envs: int, **settings: Any) -> VecEnv:
+def _make_vector_env(evaluated: bool, make_env: Any, n_envs: int, **settings: Any) -> VecEnv:
     """What SB3's ``make_vec_env`` does, with a vector environment of gymnasium.
 
-    :raises ValueError: if single environments are to be wrapped
+    :param evaluated: whether agents are evaluated, on single environments
+    :raises ValueError: if single environments are to be wrapped, or are to be evaluated on but have other observations
     """
     wrapper = settings["wrapper_class"]
     if wrapper is not None:
@@ -107,6 +113,12 @@ def _make_vector_env(make_env: Any, n_envs: int, **settings: Any) -> VecEnv:
     spec = single.spec
     single.close()
     vector_env, folder = gym.make_vec(spec, num_envs=n_envs), settings["monitor_dir"]
+    shape, trained = single.observation_space.shape, vector_env.single_observation_space.shape
+    if evaluated and shape != trained:
+        raise ValueError(
+            f"`--vec-env vector` trains on observations of shape {trained} here, but evaluations are on single environments, "
+            f"whose observations have shape {shape}: `--eval-freq -1` leaves them out"
+        )
     env = GymnasiumVecEnv(vector_env) if folder is None else EpisodesWritten(vector_env, folder)
     if settings["seed"] is not None:
         env.seed(settings["seed"])
