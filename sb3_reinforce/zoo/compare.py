@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
@@ -191,6 +191,37 @@ def _conf_files(args: argparse.Namespace, parser: argparse.ArgumentParser) -> di
     return files
 
 
+class _Held(NamedTuple):
+    """What a comparison's folder holds from earlier commands. A pair is an algorithm and an environment."""
+
+    rows: dict[tuple[str, str], dict[str, Any]]  # one of each pair
+    random_returns: dict[str, float | None]  # of each environment
+    arguments: dict[str, dict[str, Any]]  # all that the algorithm was given, of each pair, by "algorithm on environment"
+
+
+def _held(folder: Path, n_timesteps: int, another: str, parser: argparse.ArgumentParser) -> _Held:
+    """Read the folder, or end here if it cannot be gone on with.
+
+    :param another: how to say that the folder holds another comparison
+    """
+    from sb3_reinforce.zoo import records
+    from sb3_reinforce.zoo.sweep import Run
+
+    try:
+        rows, arguments = records.read(folder / RESULTS), records.read_json(folder / SETTINGS)
+    except ValueError as error:
+        parser.error(f"{error}: mend it, or take another folder with -f")
+    if rows and not {*Run._fields, "random_return", "resolved"} <= rows[0].keys():
+        parser.error(
+            f"{folder / RESULTS} is not of a comparison: take another folder with -f (or give it commas again, if another "
+            "program has saved it)"
+        )
+    if budgets := {row["budget"] for row in rows} - {n_timesteps}:
+        parser.error(f"{another}: it was run with -n {budgets.pop()} (now {n_timesteps}; 0: as the hyperparameters say)")
+    pairs = {(row["algo"], row["env"]): row for row in rows}
+    return _Held(pairs, {row["env"]: row["random_return"] for row in rows}, arguments)
+
+
 def _plan(
     args: argparse.Namespace, contestants: dict[str, Contestant], folder: Path, parser: argparse.ArgumentParser
 ) -> list[Job]:
@@ -202,23 +233,8 @@ def _plan(
     from sb3_reinforce.zoo.settings import digest, resolved, settings, threshold
     from sb3_reinforce.zoo.sweep import Job, Run, description
 
-    try:
-        rows, recorded = records.read(folder / RESULTS), records.read_json(folder / SETTINGS)
-    except ValueError as error:
-        parser.error(f"{error}: mend it, or take another folder with -f")
-    if rows and not {*Run._fields, "random_return", "resolved"} <= rows[0].keys():
-        parser.error(
-            f"{folder / RESULTS} is not of a comparison: take another folder with -f (or give it commas again, if another "
-            "program has saved it)"
-        )
     another = f"{folder} holds another comparison, take another folder with -f"
-    budgets = {row["budget"] for row in rows} - {args.n_timesteps}
-    if budgets:
-        parser.error(f"{another}: it was run with -n {budgets.pop()} (now {args.n_timesteps}; 0: as the hyperparameters say)")
-    before = {(row["algo"], row["env"]): row["resolved"] for row in rows}
-    # Other words may say the same, as with another `n_timesteps` in a file, where -n decides.
-    digests = {(row["algo"], row["env"]): row["settings"] for row in rows}
-    random_returns = {row["env"]: row["random_return"] for row in rows}
+    before, random_returns, recorded = _held(folder, args.n_timesteps, another, parser)
     env_ids = list(dict.fromkeys(args.env))
     taken, columns, problems = {}, {}, []
     print("Trying each algorithm on each environment ...", flush=True)
@@ -242,8 +258,9 @@ def _plan(
                     traceback.print_exc()
                 problems.append(f"{key}: {_text(error)}")
                 continue
-            if before.get(pair, digest(full)) != digest(full):
-                differing = _differences(recorded.get(key, {}), full) or f"`resolved` {before[pair]} (now {digest(full)})"
+            if pair in before and before[pair]["resolved"] != digest(full):
+                was = before[pair]["resolved"]
+                differing = _differences(recorded.get(key, {}), full) or f"`resolved` {was} (now {digest(full)})"
                 parser.error(f"{another}: {key} was run with {differing}")
             recorded[key] = full
             columns[pair] = description(taken[pair], full, threshold(env_id), random_returns[env_id])
@@ -254,9 +271,11 @@ def _plan(
     records.replace(folder / SETTINGS, json.dumps(ordered, indent=1) + "\n")
     more = ["--gym-packages", *args.gym_packages] if args.gym_packages else []
     seeds = range(args.first_seed, args.first_seed + args.seeds)
+    # Other words may say the same as the folder's, as with another `n_timesteps` in a file, where -n decides.
+    digests = {pair: before[pair]["settings"] if pair in before else taken[pair].digest for pair in taken}
     return [
         Job(
-            run=Run(algo, env_id, seed, args.n_timesteps, digests.get((algo, env_id), taken[algo, env_id].digest)),
+            run=Run(algo, env_id, seed, args.n_timesteps, digests[algo, env_id]),
             contestant=contestants[algo],
             settings=taken[algo, env_id],
             columns=columns[algo, env_id],
