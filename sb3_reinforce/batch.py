@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -91,13 +92,17 @@ class Batch:
     def parts(self, batch_size: int | None = None, within: slice | None = None) -> Iterator[EpisodicRolloutBufferSamples]:
         """Yield the batch in parts, in order, each step once.
 
-        :param batch_size: number of steps in each part but the last, at least 1; None: all in one
+        :param batch_size: number of steps in each part but the last, at least 1; None: all in one. Where one step would be
+            left over, which batch normalisation refuses, the last part takes another from the part before
         :param within: consecutive steps to yield, those of one trajectory say; None: all that this process has
         """
         first, last, _ = (within or self.own_steps).indices(len(self.order))
         batch_size = batch_size or last - first
-        for start in range(first, last, batch_size):
-            yield self.part(slice(start, min(start + batch_size, last)))
+        bounds = [*range(first, last, batch_size), last]
+        if batch_size > 2 and len(bounds) > 2 and bounds[-1] - bounds[-2] == 1:
+            bounds[-2] -= 1
+        for start, stop in pairwise(bounds):
+            yield self.part(slice(start, stop))
 
     def trajectories(self) -> list[slice]:
         """Where in the batch of M steps each trajectory is that this process has: all m, unless there are others."""

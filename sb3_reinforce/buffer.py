@@ -186,7 +186,7 @@ class EpisodicRolloutBuffer(RolloutBuffer):
         self.pos += 1
 
     def _make_room_for_fractions(self, obs: Observations) -> None:
-        """Store what a wrapper such as ``VecNormalize`` has made of integers as what it is, and not cut to integers."""
+        """Store what a wrapper such as ``VecNormalize`` has made of integers or half precision as what it is, and not cut."""
         self.observations = mapped(_like, self.observations, obs)
 
     def _column(self, stored: np.ndarray | None, values: np.ndarray) -> np.ndarray:
@@ -388,8 +388,10 @@ def _shape(space: spaces.Space[Any]) -> tuple[int, ...]:
 
 
 def _like(stored: np.ndarray, obs: np.ndarray) -> np.ndarray:
-    """Storage that observations fit in: itself, unless it is of integers and they are not."""
-    fits = np.issubdtype(stored.dtype, np.floating) or not np.issubdtype(obs.dtype, np.floating)
+    """Storage that observations fit in: itself, unless it is of integers or half precision and they are not."""
+    if not np.issubdtype(obs.dtype, np.floating):
+        return stored
+    fits = np.issubdtype(stored.dtype, np.floating) and stored.dtype.itemsize >= min(obs.dtype.itemsize, 4)
     return stored if fits else stored.astype(np.float32)
 
 

@@ -5,7 +5,7 @@ import torch as th
 from torch.nn import functional as F
 
 from sb3_reinforce.evaluation import Evaluator
-from sb3_reinforce.gradients import step
+from sb3_reinforce.gradients import clear, step
 
 
 def bootstrapped(rewards: np.ndarray, evaluator: Evaluator, gamma: float) -> np.ndarray:
@@ -63,7 +63,7 @@ def fit(
         features = evaluator.fixed_features(parameters)
 
     def accumulate() -> None:
-        policy.zero_grad(set_to_none=True)
+        clear(policy)
         for part in evaluator.parts():
             loss = F.mse_loss(evaluator.values(part, features), expected[part.steps], reduction="sum") / len(targets)
             if loss.requires_grad:

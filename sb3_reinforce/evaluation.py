@@ -12,13 +12,15 @@ from sb3_reinforce.actors import is_watched, overrides
 from sb3_reinforce.batch import Batch, EpisodicRolloutBufferSamples
 from sb3_reinforce.distributed import alone, everyones
 
-#: Packages whose modules act alike in training and evaluation mode; ``depends_on_mode`` names the exceptions.
-_MODELESS = (
+#: Packages whose modules use a parameter once a step, ...
+_WITHOUT_SHARING = (
     "stable_baselines3.",
     "sb3_contrib.",
     "sb3_reinforce.",
-    *(f"torch.nn.modules.{name}" for name in ("activation", "container", "conv", "flatten", "linear", "rnn")),
+    *(f"torch.nn.modules.{name}" for name in ("activation", "container", "flatten", "linear", "rnn")),
 )
+#: ... and whose modules act alike in training and evaluation mode; ``depends_on_mode`` names the exceptions.
+_MODELESS = (*_WITHOUT_SHARING, "torch.nn.modules.conv")
 #: Memory that one pass may take where no ``batch_size`` is given, in bytes: what it keeps for the backward pass.
 _PASS_NBYTES = 2**26
 #: Steps that it is measured on: enough that what a pass keeps only once, as an LSTM does, adds little to each.
@@ -41,9 +43,6 @@ class Evaluator:
         #: What a function finds in each process that has a part of the batch.
         self.everyones = alone if batch.own is None else everyones
         self.batch_size = int(batch_size or self._steps_that_fit())
-        own = batch.own_steps
-        while self.batch_size > 2 and (own.stop - own.start) % self.batch_size == 1:
-            self.batch_size -= 1  # a single step would be left for the last part, which batch normalisation refuses
 
     def parts(self, within: slice | None = None) -> Iterator[EpisodicRolloutBufferSamples]:
         """What this process has of the batch, or the trajectory ``within`` it, in parts that each fit in one pass."""
@@ -53,10 +52,13 @@ class Evaluator:
         """Number of steps whose observations and activations fit in the memory of a pass."""
         own = self.batch.own_steps
         n_steps = own.stop - own.start
-        # A pass keeps some numbers for each input or output of a layer. Far from the limit, spare the measurement.
-        widths = sum(max(parameter.shape, default=1) for parameter in self.policy.parameters())
-        if n_steps * max(self.batch.observation_nbytes, 4 * widths) <= _PASS_NBYTES // 8:
+        if n_steps <= _N_MEASURED:
             return n_steps
+        # A pass keeps some numbers for each input or output of a layer. Far from the limit, spare the measurement.
+        if all(type(module).__module__.startswith(_WITHOUT_SHARING) for module in self.policy.modules()):
+            widths = sum(max(parameter.shape, default=1) for parameter in self.policy.parameters())
+            if n_steps * max(self.batch.observation_nbytes, 4 * widths) <= _PASS_NBYTES // 8:
+                return n_steps
         return max(1, _PASS_NBYTES // self._step_nbytes())
 
     def _step_nbytes(self) -> int:
@@ -168,7 +170,7 @@ def depends_on_mode(policy: ActorCriticPolicy) -> bool:
 
 
 def cut_graph(distribution: Distribution | th.distributions.Distribution) -> None:
-    """Make constants of what a distribution keeps of its last evaluation.
+    """Make constants of what a distribution keeps of its last evaluation, but not of parameters, which have no graph.
 
     A policy's distribution would hold the graph of an update, with all its activations, through the next rollout, and
     ``copy.deepcopy`` of the policy would fail on it.
@@ -176,7 +178,7 @@ def cut_graph(distribution: Distribution | th.distributions.Distribution) -> Non
     :param distribution: ``policy.action_dist``, or one that it consists of
     """
     for name, value in vars(distribution).items():
-        if isinstance(value, th.Tensor):
+        if isinstance(value, th.Tensor) and value.grad_fn is not None:
             vars(distribution)[name] = value.detach()
         for each in value if isinstance(value, list) else [value]:
             if isinstance(each, Distribution | th.distributions.Distribution):

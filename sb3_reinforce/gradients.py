@@ -40,8 +40,7 @@ def accumulate(evaluator: Evaluator, weights: np.ndarray, ent_coef: float, log_r
     ratios = None if log_ratios is None else evaluator.batch.to_torch(log_ratios).exp()
     n_episodes = len(evaluator.batch.lengths)
     parameters = _trainable(evaluator.policy)
-    for parameter in evaluator.policy.parameters():  # those that were frozen since the last step, too
-        parameter.grad = None
+    clear(evaluator.policy)
 
     def own() -> tuple[float, float, np.ndarray]:
         policy_loss, mean_entropy, seen = 0.0, 0.0, th.empty_like(psi)
@@ -61,6 +60,12 @@ def accumulate(evaluator: Evaluator, weights: np.ndarray, ent_coef: float, log_r
     losses, entropies, log_probs = zip(*evaluator.everyones(own), strict=True)
     untouched = [parameter for parameter in parameters if parameter.grad is None]
     return Surrogate(sum(losses), sum(entropies), np.concatenate(log_probs), untouched)
+
+
+def clear(policy: ActorCriticPolicy) -> None:
+    """Forget the gradients of all that the next step may move: of parameters that only the optimizer has, too."""
+    policy.zero_grad(set_to_none=True)
+    policy.optimizer.zero_grad(set_to_none=True)
 
 
 def trajectory_gradients(evaluator: Evaluator, weights: np.ndarray) -> tuple[th.Tensor, th.Tensor]:
@@ -129,7 +134,7 @@ def step(policy: ActorCriticPolicy, max_grad_norm: float | None) -> float:
     else:
         grad_norm = th.nn.utils.clip_grad_norm_(policy.parameters(), max_grad_norm).item()
     if not np.isfinite(grad_norm):
-        policy.optimizer.zero_grad()
+        clear(policy)
         raise ValueError(f"The gradient is not finite (norm {grad_norm}); no step was taken with it.")
     policy.optimizer.step()
     return grad_norm

@@ -305,7 +305,7 @@ def test_dropout_and_batch_norm_are_in_their_modes(net_arch: Any) -> None:
 
     policy_kwargs = {"net_arch": net_arch, "features_extractor_class": Noisy}
     env = spaces_env(BOX, spaces.Discrete(3))
-    model = make_model(env, baseline="value", n_critic_updates=2, policy_kwargs=policy_kwargs)
+    model = make_model(env, baseline="value", n_critic_updates=2, batch_size=24, policy_kwargs=policy_kwargs)
     norm = model.policy.features_extractor.layers[0]
     model.learn(1, Statistics())
     n_rollout = 24 + 1  # steps, and the values that are subtracted

@@ -149,6 +149,15 @@ def test_integers_that_a_wrapper_has_normalized_are_stored_as_fractions(space: s
     np.testing.assert_allclose((stored if space is COUNTS else stored["counts"])[:10], expected, rtol=1e-6)
 
 
+def test_half_precision_that_a_wrapper_has_normalized_is_stored_as_it_is() -> None:
+    env = VecNormalize(vectorized(SpacesEnv(spaces.Box(-1, 1, (3,), np.float16), spaces.Discrete(2), length=10)))
+    model = REINFORCE("MlpPolicy", env, n_episodes=1)
+    seen: list[Any] = []
+    model.learn(1, callback=lambda locals_, _: seen.append(locals_["self"]._last_obs) or True)
+    stored: Any = model.rollout_buffer.observations
+    np.testing.assert_array_equal(stored[:10], np.stack(seen))
+
+
 def test_actions_of_an_integer_box_are_stored_as_sampled() -> None:
     """The policy samples 0.25 where the environment wants whole numbers: log π is that of 0.25, not of 0."""
     actions = np.full((N_ROWS, N_ENVS, 2), 0.25, dtype=np.float32)
@@ -156,9 +165,22 @@ def test_actions_of_an_integer_box_are_stored_as_sampled() -> None:
     assert part.actions.unique().tolist() == [0.25]
 
 
-@pytest.mark.parametrize("batch_size", [None, 1, 3, 5, 9, 10, 1000])
-def test_parts_cover_each_step_once_in_order(batch_size: int | None) -> None:
-    """Any ``batch_size`` cuts the same M steps, all parts but the last are full, and ``steps`` says where they are."""
+@pytest.mark.parametrize(
+    ("batch_size", "expected"),
+    [
+        (None, [10]),
+        (1, [1] * 10),
+        (2, [2] * 5),
+        (3, [3, 3, 2, 2]),
+        (4, [4, 4, 2]),
+        (5, [5, 5]),
+        (9, [8, 2]),
+        (10, [10]),
+        (11, [10]),
+    ],
+)
+def test_parts_cover_each_step_once_in_order(batch_size: int | None, expected: list[int]) -> None:
+    """Any ``batch_size`` cuts the same M steps, no single one is left over, and ``steps`` says where they are."""
     observations, actions = drawn(BOX), drawn(BOX)
     buffer = filled(make_buffer(), observations, actions)
     parts = list(buffer.get(batch_size))
@@ -166,9 +188,7 @@ def test_parts_cover_each_step_once_in_order(batch_size: int | None) -> None:
     np.testing.assert_array_equal(th.cat([part.actions for part in parts]), actions[ROWS, ENVS])
     assert np.concatenate([np.arange(10)[part.steps] for part in parts]).tolist() == list(range(10))
     sizes = [len(part.actions) for part in parts]
-    assert sizes == [part.steps.stop - part.steps.start for part in parts]
-    assert set(sizes[:-1]) <= {batch_size}
-    assert sizes[-1] <= (batch_size or 10)
+    assert sizes == [part.steps.stop - part.steps.start for part in parts] == expected
 
 
 def test_samples_are_copies() -> None:

@@ -9,6 +9,7 @@ import torch as th
 from envs import SpacesEnv, scripted, vectorized
 from gymnasium import spaces
 from stable_baselines3.common.distributions import Distribution
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
 from sb3_reinforce import REINFORCE, evaluation
@@ -28,7 +29,8 @@ def collected(
     space: spaces.Space[Any], length: int, action_space: spaces.Space[Any] | None = None, **kwargs: Any
 ) -> REINFORCE:
     """A model with a batch of so many steps, that nothing was learned from."""
-    policy = {spaces.Dict: "MultiInputPolicy"}.get(type(space), "CnnPolicy" if len(space.shape or ()) == 3 else "MlpPolicy")
+    default = {spaces.Dict: "MultiInputPolicy"}.get(type(space), "CnnPolicy" if len(space.shape or ()) == 3 else "MlpPolicy")
+    policy = kwargs.pop("policy", default)
     env = vectorized(SpacesEnv(space, action_space or spaces.Discrete(3), length))
     model = REINFORCE(policy, env, n_episodes=1, device="cpu", seed=0, **kwargs)
     model.train = lambda: None  # type: ignore[method-assign]
@@ -62,6 +64,25 @@ def test_a_pass_is_bounded_by_the_network_too() -> None:
     wide = REINFORCE("MlpPolicy", model.env, policy_kwargs={"net_arch": [2048] * 4, "ortho_init": False}).policy
     evaluator = Evaluator(wide, model.rollout_buffer.batch(), None)
     assert 1000 < evaluator.batch_size < 3000
+
+
+class Convolutions(BaseFeaturesExtractor):
+    """Few parameters, each of which is used at every square of a board."""
+
+    def __init__(self, observation_space: spaces.Box):
+        super().__init__(observation_space, 16)
+        layers = [nn.Conv2d(3, 16, 3, padding=1), *(nn.Conv2d(16, 16, 3, padding=1) for _ in range(3))]
+        self.layers = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+    def forward(self, observations: th.Tensor) -> th.Tensor:
+        return self.layers(observations)
+
+
+def test_a_pass_is_bounded_where_parameters_are_shared() -> None:
+    """The inputs of four convolutions over a board of 19 x 19 squares: 77 KiB a step are kept."""
+    board, policy_kwargs = spaces.Box(-1, 1, (3, 19, 19), np.float32), {"features_extractor_class": Convolutions}
+    model = collected(board, 1000, policy="MlpPolicy", policy_kwargs=policy_kwargs)
+    assert 800 < parts(model)[0] < 900
 
 
 @pytest.mark.parametrize(("space", "action_space"), [(spaces.Discrete(20_000), None), (BOX, spaces.Discrete(20_000))])
@@ -126,7 +147,7 @@ def test_no_graph_outlives_an_update(space: spaces.Space[Any], n_epochs: int) ->
     assert not [each for each in graphs if each.shape[:1] == (14,)]
 
 
-@pytest.mark.parametrize("batch_size", [5, 6, 12])
+@pytest.mark.parametrize("batch_size", [3, 5, 6, 12])
 def test_no_part_is_of_a_single_step_where_two_fit(batch_size: int) -> None:
     """Batch normalisation refuses one, and nobody knows how many steps a batch will have."""
     model = collected(BOX, 13)

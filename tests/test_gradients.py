@@ -7,6 +7,9 @@ import pytest
 import torch as th
 from envs import scripted
 from gymnasium import spaces
+from stable_baselines3.common.distributions import CategoricalDistribution
+from stable_baselines3.common.policies import ActorCriticPolicy
+from torch import nn
 
 from sb3_reinforce import REINFORCE
 
@@ -62,3 +65,68 @@ def test_no_gradient_is_carried_into_the_next_step(baseline: str | None) -> None
     moved = th.nn.utils.parameters_to_vector(model.policy.parameters()).detach() - before
     th.testing.assert_close(moved, 1e-3 * expected, rtol=1e-3, atol=1e-6)
     assert moved.abs().max() > 1e-3
+
+
+class Listed(ActorCriticPolicy):
+    """A layer of the logits is in a plain list, so that the optimizer alone has its parameters."""
+
+    def _build(self, lr_schedule: Any) -> None:
+        super()._build(lr_schedule)
+        self.listed = [nn.Linear(3, 3)]
+        self.optimizer.add_param_group({"params": self.listed[0].parameters()})
+
+    def get_distribution(self, obs: Any) -> Any:
+        logits = super().get_distribution(obs).distribution.logits
+        return self.action_dist.proba_distribution(logits + self.listed[0](obs))
+
+    def evaluate_actions(self, obs: Any, actions: Any) -> Any:
+        distribution = self.get_distribution(obs)
+        return self.predict_values(obs), distribution.log_prob(actions), distribution.entropy()
+
+    def forward(self, obs: Any, deterministic: bool = False) -> Any:
+        distribution = self.get_distribution(obs)
+        actions = distribution.get_actions(deterministic=deterministic)
+        return actions, self.predict_values(obs), distribution.log_prob(actions)
+
+
+@pytest.mark.parametrize("baseline", [None, "value"])
+def test_parameters_that_only_the_optimizer_has_are_cleared_too(baseline: str | None) -> None:
+    """As by A2C: nothing of earlier steps is left, and the steps of the value network move none of them."""
+    policy_kwargs = {"net_arch": [], "optimizer_class": th.optim.SGD}
+    env = scripted([3], [5], action_space=spaces.Discrete(3))
+    model = REINFORCE(Listed, env, n_episodes=3, baseline=baseline, learning_rate=0.0, seed=0, policy_kwargs=policy_kwargs)
+    model.learn(1)
+    model.train()
+    bias = model.policy.listed[0].bias
+    (part,) = model.rollout_buffer.get()
+    if baseline == "value":  # the last steps were its own
+        assert bias.grad is None
+        return
+    weights = th.as_tensor(np.repeat(model.rollout_buffer.returns, model.rollout_buffer.lengths).astype(np.float32))
+    log_probs = model.policy.get_distribution(part.observations).log_prob(part.actions)
+    (gradient,) = th.autograd.grad(-(weights * log_probs).sum() / 3, bias)
+    th.testing.assert_close(bias.grad, gradient)
+
+
+class Tempered(CategoricalDistribution):
+    """Its temperature is a parameter of the policy."""
+
+    temperature: th.Tensor
+
+    def proba_distribution(self, action_logits: th.Tensor) -> Any:
+        return super().proba_distribution(action_logits / self.temperature)
+
+
+class TemperedPolicy(ActorCriticPolicy):
+    def _build(self, lr_schedule: Any) -> None:
+        self.temperature = nn.Parameter(th.ones(()))
+        self.action_dist = Tempered(3)
+        self.action_dist.temperature = self.temperature
+        super()._build(lr_schedule)
+
+
+def test_a_parameter_that_the_distribution_holds_is_trained() -> None:
+    """It is no graph of an evaluation, which is not to outlive the update."""
+    model = REINFORCE(TemperedPolicy, scripted([3], [5], action_space=spaces.Discrete(3)), n_episodes=3, seed=0).learn(100)
+    assert model.policy.action_dist.temperature is model.policy.temperature
+    assert model.policy.temperature.item() != 1
