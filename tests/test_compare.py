@@ -608,6 +608,79 @@ def test_hyperparameters_of_an_older_version_come_before_the_default() -> None:
         entry_for("CartPole-v1", {"Acrobot-v1": {}})
 
 
+def test_nothing_of_the_default_is_left_where_an_older_version_has_an_entry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RL Zoo would take ``default`` for the newer version. What is unset is what the class has."""
+    spec = gym.envs.registration.EnvSpec("CartPole-v7", "gymnasium.envs.classic_control:CartPoleEnv", max_episode_steps=20)
+    monkeypatch.setitem(gym.registry, "CartPole-v7", spec)
+    file = tmp_path / "mine.yml"
+    default = {"gamma": 0.5, "n_envs": 2, "normalize": True, "frame_stack": 2, "policy_kwargs": "dict(net_arch=[3])"}
+    own = {"policy": "MlpPolicy", "n_timesteps": 20, "n_episodes": 3}
+    file.write_text(json.dumps({"default": {**own, **default}, "CartPole-v1": own}))
+    taken = settings(Contestant("reinforce", str(file)), "CartPole-v7")
+    assert taken.hyperparameters == own
+    monkeypatch.setattr(sys, "argv", ["sb3-reinforce", "train", "--env", "CartPole-v7", *taken.flags, "-f", str(tmp_path)])
+    cli.main()
+    model = REINFORCE.load(tmp_path / "reinforce/CartPole-v7_1/CartPole-v7.zip")
+    assert (model.gamma, model.n_envs, model.n_episodes, model.policy_kwargs) == (0.99, 1, 3, {})
+    assert model.observation_space.shape == (4,)
+    assert not list(tmp_path.glob("**/vecnormalize.pkl"))
+
+
+def test_a_time_limit_that_monitor_does_not_see_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yml"
+    wrapper = [{"gymnasium.wrappers.TimeLimit": {"max_episode_steps": 40}}, "gymnasium.wrappers.FlattenObservation"]
+    file.write_text(json.dumps({"CartPole-v1": {"policy": "MlpPolicy", "n_timesteps": 20, "env_wrapper": wrapper}}))
+    with pytest.raises(ValueError, match="`env_wrapper` must not have a TimeLimit"):
+        settings(Contestant("a2c", str(file)), "CartPole-v1")
+
+
+def test_random_actions_are_those_that_are_offered() -> None:
+    class Offering(gym.Env[Any, Any]):
+        observation_space, action_space = gym.spaces.Discrete(1), gym.spaces.Discrete(5)
+
+        def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+            self.taken: list[int] = []
+            return 0, {}
+
+        def action_masks(self) -> Any:
+            return np.array([False, True, False, True, False])
+
+        def step(self, action: Any) -> Any:
+            assert action in (1, 3)
+            self.taken.append(action)
+            return 0, float(action), len(self.taken) == 20, False, {}
+
+    gym.register("Offering-v0", Offering)
+    try:
+        assert 20 < (compare.random_return("Offering-v0") or 0) < 60
+    finally:
+        del gym.registry["Offering-v0"]
+
+
+def test_a_model_whose_buffer_asks_for_its_environment_is_evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hindsight experience replay, which RL Zoo's ``enjoy`` gives one, too."""
+    spec = gym.envs.registration.EnvSpec("Flip-v0", "stable_baselines3.common.envs:BitFlippingEnv", kwargs={"n_bits": 3})
+    monkeypatch.setitem(gym.registry, "Flip-v0", spec)
+    monkeypatch.setattr(gym.logger, "min_level", gym.logger.ERROR)  # its observations are integers of another size
+    file = tmp_path / "her.yml"
+    buffer = {"replay_buffer_class": "HerReplayBuffer", "learning_starts": 20, "buffer_size": 100}
+    file.write_text(json.dumps({"Flip-v0": {"policy": "MultiInputPolicy", "n_timesteps": 30, **buffer}}))
+    flags = ("train", "--algo", "dqn", "--env", "Flip-v0", "--conf-file", file, "--eval-freq", -1, "-f", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["sb3-reinforce", *map(str, flags)])
+    cli.main()
+    assert runs.evaluate_last_model(tmp_path / "dqn/Flip-v0_1", "dqn", "Flip-v0", 2).shape == (2,)
+
+
+def test_brackets_in_the_name_of_a_folder(tmp_path: Path) -> None:
+    """SB3 reads a pattern there."""
+    folder = tmp_path / "runs [2]"
+    folder.mkdir()
+    (folder / "0.monitor.csv").write_text('#{"t_start": 0, "env_id": "X"}\nr,l,t\n1.5,10,0.5\n')
+    assert runs.training_curve(folder)["return"].tolist() == [1.5]
+
+
 def test_changed_hyperparameters() -> None:
     """One of a file's, and the rest as they are."""
     own, once = (settings(Contestant("reinforce", changes=changes), "CartPole-v1") for changes in ((), (("n_epochs", 1),)))

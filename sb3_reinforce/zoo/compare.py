@@ -335,15 +335,18 @@ def random_return(env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> f
     """
     import gymnasium as gym
 
+    from sb3_reinforce.zoo.masks import sampler
+
     env = gym.make(env_id, **(env_kwargs or {}))
     env.action_space.seed(0)
+    sample = sampler(env)
     returns: list[float] = []
     end = time.monotonic() + RANDOM_SECONDS
     while len(returns) < RANDOM_EPISODES:
         env.reset(seed=len(returns))
         total, done = 0.0, False
         while not done and time.monotonic() < end:
-            _, reward, terminated, truncated, _ = env.step(env.action_space.sample())
+            _, reward, terminated, truncated, _ = env.step(sample())
             total += float(reward)
             done = terminated or truncated
         if not done:

@@ -1,9 +1,11 @@
 """Action masks where SB3's evaluation and RL Zoo's programs ask a model for actions without them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
+import gymnasium as gym
+import numpy as np
 import rl_zoo3
 from rl_zoo3 import utils
 from sb3_contrib.common.maskable.evaluation import evaluate_policy as evaluate_masked_policy
@@ -12,6 +14,14 @@ from stable_baselines3.common import callbacks, evaluation
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_reinforce.contrib import MaskableREINFORCE
+
+
+def sampler(env: gym.Env[Any, Any]) -> Callable[[], Any]:
+    """What draws an action at random; of a Discrete space, from those that the environment offers."""
+    space = env.action_space
+    if isinstance(space, gym.spaces.Discrete) and is_masking_supported(env):
+        return lambda: space.sample(np.asarray(get_action_masks(env), dtype=np.int8))
+    return space.sample
 
 
 def evaluate_policy(model: Any, env: Any, *args: Any, **kwargs: Any) -> Any:

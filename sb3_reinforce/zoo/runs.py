@@ -3,6 +3,7 @@
 ``python -m sb3_reinforce.zoo.runs <Task as JSON>``
 """
 
+import glob
 import importlib
 import json
 import math
@@ -69,7 +70,7 @@ def _result(task: Task) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     folder = latest_run(task.logs, task.algo, task.env_id)
     curve = training_curve(folder)
     if curve.empty:
-        raise ValueError("No episode ended in training. It takes more steps (-n), or an environment with a time limit.")
+        raise ValueError("No episode ended in training. It takes more steps (-n), or a time limit (`max_episode_steps`).")
     patience = max(PATIENCE, int(curve["steps"].iloc[-1]))
     returns = evaluate_last_model(folder, task.algo, task.env_id, FINAL_EPISODES, patience=patience)
     if not math.isfinite(returns.mean()):
@@ -155,7 +156,10 @@ def evaluate_last_model(
     env = create_test_env(
         env_id, stats_path=stats_path, seed=seed, hyperparams=hyperparams, env_kwargs=env_kwargs, should_render=False
     )
-    model = ALGOS[algo].load(run / f"{name}.zip", device="cpu")
+    with_env: dict[str, Any] = (
+        {"env": env} if "HerReplayBuffer" in str(saved.get("replay_buffer_class")) else {}
+    )  # its buffer asks for one
+    model = ALGOS[algo].load(run / f"{name}.zip", device="cpu", **with_env)
     taken = 0
 
     def count(locals_: dict[str, Any], globals_: dict[str, Any]) -> None:
@@ -163,7 +167,8 @@ def evaluate_last_model(
         taken += 1
         if taken > patience:
             raise ValueError(
-                f"The last model's {n_episodes} episodes have not ended after {patience} actions: set a time limit."
+                f"The last model's {n_episodes} episodes have not ended after {patience} actions: register the environment "
+                "with a time limit (`max_episode_steps`)."
             )
 
     returns, _ = evaluate_policy(model, env, n_episodes, deterministic=True, return_episode_rewards=True, callback=count)
@@ -176,7 +181,7 @@ def training_curve(run: Path) -> "pd.DataFrame":
     import pandas as pd
     from stable_baselines3.common.monitor import load_results
 
-    episodes = load_results(str(run))
+    episodes = load_results(glob.escape(str(run)))  # in which SB3 takes brackets for a pattern
     return pd.DataFrame({"steps": episodes["l"].cumsum(), "seconds": episodes["t"], "return": episodes["r"]})
 
 

@@ -16,9 +16,10 @@ import numpy as np
 import rl_zoo3
 import yaml
 from gymnasium.envs.registration import get_env_id, parse_env_id
-from rl_zoo3.utils import get_wrapper_class
+from rl_zoo3.utils import ALGOS, get_wrapper_class
 from stable_baselines3.common.monitor import Monitor
 
+from sb3_reinforce.zoo.masks import sampler
 from sb3_reinforce.zoo.registration import folders, hyperparams_file
 
 Hyperparameters = dict[str, Any]
@@ -27,6 +28,8 @@ Wrappers = Literal["own", "reinforce", "none"]
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 #: What changes the environment an algorithm sees. VecNormalize is not among them: it is a matter of the algorithm.
 WRAPPERS = ("env_wrapper", "vec_env_wrapper", "frame_stack")
+#: What RL Zoo asks every entry for.
+_REQUIRED = ("n_timesteps", "policy")
 
 
 class Contestant(NamedTuple):
@@ -118,16 +121,24 @@ def settings(contestant: Contestant, env_id: str, n_steps: int = 0) -> Settings:
     own = loaded[entry]
     _check_numbers(entry, own)
     taken, held = _with_wrappers({**own, **dict(contestant.changes)}, contestant, env_id)
-    # RL Zoo itself knows nothing of older versions.
-    by_itself = own if entry in (env_id, "default", "atari") else {}
+    # RL Zoo itself knows nothing of older versions, and would take `default`.
+    by_itself = own if entry in (env_id, "default", "atari") else loaded.get("default", {})
     overrides = {name: value for name, value in taken.items() if name not in by_itself or by_itself[name] != value}
-    overrides |= {name: None for name in by_itself if name not in taken}
+    overrides |= {name: _unset(contestant.algo, name) for name in by_itself if name not in taken and name not in _REQUIRED}
     flags = ["--conf-file", contestant.conf_file] if contestant.conf_file else []
     if n_steps:
         flags = ["-n", str(math.ceil(n_steps / held)), *flags]
     if overrides:
         flags += ["-params", *(f"{name}:{value!r}" for name, value in overrides.items())]
     return Settings(entry, taken, overrides, held, flags)
+
+
+def _unset(algo: str, name: str) -> Any:
+    """What a hyperparameter is where nobody has set it."""
+    if name == "n_envs":
+        return 1
+    parameter = inspect.signature(ALGOS[algo]).parameters.get(name)
+    return None if parameter is None else parameter.default
 
 
 def _check_numbers(entry: str, hyperparameters: Hyperparameters) -> None:
@@ -161,24 +172,43 @@ def _with_wrappers(own: Hyperparameters, contestant: Contestant, env_id: str) ->
 
 
 def steps_per_action(env_id: str, hyperparameters: Hyperparameters, n_actions: int = 100) -> int:
-    """How many steps of the environment one action can take, as its wrappers hold it: the most that were seen."""
+    """How many steps of the environment one action can take, as its wrappers hold it: the most that were seen.
+
+    :raises ValueError: if a wrapper limits the time
+    """
     if not hyperparameters.get("env_wrapper"):
         return 1
     wrap = get_wrapper_class(dict(hyperparameters))
     assert wrap is not None
     inner: Monitor[Any, Any] = Monitor(gym.make(env_id, **(hyperparameters.get("env_kwargs") or {})))
     env = wrap(inner)
+    _check_time_limits(env, inner)
     env.action_space.seed(0)
+    sample = sampler(env)
     env.reset(seed=0)
     most = 1
     for _ in range(n_actions):
         before = inner.total_steps
-        _, _, terminated, truncated, _ = env.step(env.action_space.sample())
+        _, _, terminated, truncated, _ = env.step(sample())
         most = max(most, inner.total_steps - before)
         if terminated or truncated:
             env.reset()
     env.close()
     return most
+
+
+def _check_time_limits(env: gym.Env[Any, Any], inner: gym.Env[Any, Any]) -> None:
+    """Refuse a time limit outside of ``Monitor``: the episodes that it cuts, often the best, would be in no result.
+
+    :raises ValueError: if there is one
+    """
+    while env is not inner and isinstance(env, gym.Wrapper):
+        if isinstance(env, gym.wrappers.TimeLimit):
+            raise ValueError(
+                "`env_wrapper` must not have a TimeLimit: RL Zoo's Monitor is inside of it, and does not see what it cuts. "
+                "Register the environment with `max_episode_steps`"
+            )
+        env = env.env
 
 
 def resolved(algo: type, taken: Settings, n_steps: int = 0) -> Hyperparameters:
