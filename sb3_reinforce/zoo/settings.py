@@ -20,7 +20,7 @@ from rl_zoo3.utils import ALGOS, get_wrapper_class
 from stable_baselines3.common.monitor import Monitor
 
 from sb3_reinforce.zoo.masks import sampler
-from sb3_reinforce.zoo.registration import folders, hyperparams_file
+from sb3_reinforce.zoo.registration import folders, hyperparams_file, register
 
 Hyperparameters = dict[str, Any]
 Wrappers = Literal["own", "reinforce", "none"]
@@ -137,6 +137,7 @@ def _unset(algo: str, name: str) -> Any:
     """What a hyperparameter is where nobody has set it."""
     if name == "n_envs":
         return 1
+    register()
     parameter = inspect.signature(ALGOS[algo]).parameters.get(name)
     return None if parameter is None else parameter.default
 
