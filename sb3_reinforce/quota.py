@@ -86,9 +86,8 @@ class EpisodeQuota:
 
     @property
     def n_fixed(self) -> int | None:
-        """Number of trajectories of the next batch where that is settled, since the one after it has begun."""
-        n_begun = self._n_begun()
-        return n_begun[0] if any(n_begun[1:]) else None
+        """Number of trajectories of the next batch where that is settled, since it has begun."""
+        return self.sizes[1] if any(self._n_begun()[:1]) else None
 
     def _n_begun(self) -> list[int]:
         """Number of trajectories that have started of each batch that goes ahead."""
@@ -97,13 +96,15 @@ class EpisodeQuota:
     def turn_to_next(self, n_episodes: int, max_length: int, n_steps: int) -> None:
         """Make the episodes that have gone ahead the first of the batch.
 
-        :param n_episodes: m, the size of each batch that no later one has followed yet. A batch that a later one has followed
-            keeps its size. None becomes smaller than what has begun of it
+        A batch that has begun keeps its size. How much of it has begun depends on how long the trajectories before it were,
+        its own among them, so a size that depended on that would prefer some lengths.
+
+        :param n_episodes: m, the size of each batch of which no trajectory has started
         :param max_length: number of steps after which an episode is to be cut or complained about, at least 1
         :param n_steps: steps that were taken in the rollout that is over
         """
         n_begun = [*self._n_begun(), 0]
-        self.sizes = [n if after else max(n_episodes, n) for n, after in zip(n_begun, [*n_begun[1:], 0], strict=True)]
+        self.sizes = [size if n > 0 else n_episodes for size, n in zip([*self.sizes[1:], n_episodes], n_begun, strict=True)]
         self.owed = [size - n for size, n in zip(self.sizes, n_begun, strict=True)]
         self.recording -= self.recording > 0
         self._started_at -= n_steps

@@ -340,7 +340,7 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
         n_episodes = distributed.share(self.n_episodes)
         n_ahead = _N_AHEAD if self.carry_over else 0
         stand, ahead, self._ahead = self._stand_as_left(env), self._ahead, None
-        # If m was 1, the next batch may be fixed at one trajectory, and baselines that compare need two: begin anew.
+        # If m was 1, a next batch that has begun is of one trajectory, and baselines that compare need two: begin anew.
         if ahead is not None and ahead.quota.n_fixed == 1 < n_episodes:
             stand = False
         if ahead is None or not stand:

@@ -442,14 +442,41 @@ class SetsEpisodes(BaseCallback):
         self.lengths.append(len(self.model.rollout_buffer.lengths))
 
 
-@pytest.mark.parametrize(("length", "second"), [(7, 6), (3, 4)])
-def test_the_number_of_trajectories_may_change(length: int, second: int) -> None:
-    """A batch has no fewer than have begun of it, and no more where the one after it has begun."""
+@pytest.mark.parametrize("length", [7, 3])
+def test_the_number_of_trajectories_may_change(length: int) -> None:
+    """It counts from the first batch of which none has begun."""
     callback = SetsEpisodes(4, 6, 2, 2, 2, 2)
     carrying(scripted([2], [length], [7]), 4).learn(120, callback)
-    assert callback.lengths[:2] == [4, second]
-    assert all(2 <= n <= 6 for n in callback.lengths[2:4])
+    assert callback.lengths[:2] == [4, 4]
+    assert set(callback.lengths[2:4]) <= {4, 6, 2}
     assert callback.lengths[4:] == [2] * len(callback.lengths[4:]) != []
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 2), (2, 4), (8, 2)])
+def test_no_length_is_preferred_where_the_number_of_trajectories_changes(before: int, after: int) -> None:
+    """Half the episodes have 1 step, the others 20: so have those of the second batch, in the mean of its own size."""
+    rng, shares = np.random.default_rng(0), []
+    for _ in range(1500):
+        quota, batch = EpisodeQuota(before, 2, 100, n_ahead=2), 0
+        left = lengths = rng.choice([1, 20], 2)
+        ended: dict[int, list[bool]] = {0: [], 1: [], 2: [], 3: []}
+        while batch < 2:
+            n_steps, fresh = 0, np.zeros(2, dtype=bool)
+            while quota.n_recording > 0 or quota.n_owed > 0:
+                n_steps, left = n_steps + 1, left - 1
+                fresh = left == 0
+                for env in fresh.nonzero()[0]:
+                    if quota.recording[env]:
+                        ended[batch + quota.recording[env] - 1].append(lengths[env] == 20)
+                lengths = np.where(fresh, rng.choice([1, 20], 2), lengths)
+                left = np.where(fresh, lengths, left)
+                quota.start(fresh, n_steps)
+            batch += 1
+            quota.turn_to_next(after, 100, n_steps)
+            quota.start(fresh & (quota.recording == 0), 0)
+        shares.append(np.mean(ended[1]))
+    standard_error = np.std(shares) / np.sqrt(len(shares))
+    assert np.mean(shares) == pytest.approx(0.5, abs=4 * standard_error)
 
 
 def test_a_horizon_cuts_what_goes_ahead() -> None:
@@ -599,11 +626,13 @@ def test_the_next_batches_are_those_that_start_after_this_one() -> None:
     assert (quota.numbers, quota.n_recording) == ([0, 1], 0)
     quota.turn_to_next(5, 100, 10)  # no trajectory of which is missing
     assert quota.recording.tolist() == [2, 2]
-    assert (quota.sizes, quota.owed, quota.n_recording, quota.deadline) == ([3, 5, 5], [0, 3, 5], 0, 99)
+    assert (quota.sizes, quota.owed, quota.n_recording, quota.deadline) == ([3, 3, 5], [0, 1, 5], 0, 99)
     quota.turn_to_next(1, 100, 0)
-    assert (quota.sizes, quota.owed, quota.n_recording) == ([2, 1, 1], [0, 1, 1], 2)
+    assert (quota.sizes, quota.owed, quota.n_recording) == ([3, 1, 1], [1, 1, 1], 2)
     quota.start(np.array([False, True]), 1)
-    assert (quota.recording.tolist(), quota.numbers) == ([1, 2], [0, 0])
+    assert (quota.recording.tolist(), quota.numbers) == ([1, 1], [0, 2])
+    quota.start(np.array([True, False]), 2)
+    assert (quota.recording.tolist(), quota.numbers) == ([2, 1], [0, 2])
 
 
 # --- what is refused ---------------------------------------------------------------------------------------------------
