@@ -12,14 +12,14 @@ from sb3_reinforce.actors import is_watched, overrides
 from sb3_reinforce.batch import Batch, EpisodicRolloutBufferSamples
 from sb3_reinforce.distributed import alone, everyones
 
-#: Packages whose modules use a parameter once a step, ...
+#: Packages whose modules use each parameter once a step, other than convolutions.
 _WITHOUT_SHARING = (
     "stable_baselines3.",
     "sb3_contrib.",
     "sb3_reinforce.",
     *(f"torch.nn.modules.{name}" for name in ("activation", "container", "flatten", "linear", "rnn")),
 )
-#: ... and whose modules act alike in training and evaluation mode; ``depends_on_mode`` names the exceptions.
+#: Packages whose modules act alike in training and evaluation mode; ``depends_on_mode`` names the exceptions.
 _MODELESS = (*_WITHOUT_SHARING, "torch.nn.modules.conv")
 #: Memory that one pass may take where no ``batch_size`` is given, in bytes: what it keeps for the backward pass.
 _PASS_NBYTES = 2**26

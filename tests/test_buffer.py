@@ -177,6 +177,7 @@ def test_actions_of_an_integer_box_are_stored_as_sampled() -> None:
         (9, [8, 2]),
         (10, [10]),
         (11, [10]),
+        (1000, [10]),
     ],
 )
 def test_parts_cover_each_step_once_in_order(batch_size: int | None, expected: list[int]) -> None:

@@ -156,10 +156,8 @@ def evaluate_last_model(
     env = create_test_env(
         env_id, stats_path=stats_path, seed=seed, hyperparams=hyperparams, env_kwargs=env_kwargs, should_render=False
     )
-    with_env: dict[str, Any] = (
-        {"env": env} if "HerReplayBuffer" in str(saved.get("replay_buffer_class")) else {}
-    )  # its buffer asks for one
-    model = ALGOS[algo].load(run / f"{name}.zip", device="cpu", **with_env)
+    asks_for_env = "HerReplayBuffer" in str(saved.get("replay_buffer_class"))
+    model = ALGOS[algo].load(run / f"{name}.zip", env=env if asks_for_env else None, device="cpu")
     taken = 0
 
     def count(locals_: dict[str, Any], globals_: dict[str, Any]) -> None:
