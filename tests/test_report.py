@@ -56,8 +56,8 @@ def rows(env="CartPole-v1", held=1, threshold=475.0, random_return=25.0, **retur
 
 
 def curve(*points, **key):
-    """Points of a learning curve: steps, seconds and return of each."""
-    return pd.DataFrame(points, columns=["steps", "seconds", "return_mean"]).assign(**key)
+    """Points of a learning curve: steps, seconds and return of each, which is the mean of 20 episodes."""
+    return pd.DataFrame(points, columns=["steps", "seconds", "return_mean"]).assign(**{"n_episodes": 20, **key})
 
 
 QUOTED = pd.DataFrame(
@@ -162,6 +162,20 @@ def test_where_no_threshold_is_named_the_curves_say_how_soon():
     pd.testing.assert_frame_equal(report.with_targets(rows(a=[1]), pd.DataFrame()), rows(a=[1]))
 
 
+def test_a_threshold_is_reached_by_the_mean_of_twenty_returns_or_more():
+    """Not by a point of a curve that is one lucky episode."""
+    points = curve(*((10 * i, float(i), value) for i, value in enumerate([9, 0, 4, 8, 8, 8], 1)))
+    points["n_episodes"] = [1, 15, 4, 1, 10, 10]
+    # Of twenty episodes or more: from the 3rd point back, (9 + 0 + 16) / 20; (0 + 16 + 8) / 20; (16 + 8 + 80 + 0) / 30; 8.
+    assert statistics.steps_to(points, 1.25) == (30, 3.0)
+    assert statistics.steps_to(points, 1.26) == (50, 5.0)
+    assert statistics.steps_to(points, 3.5) == (60, 6.0)
+    assert statistics.steps_to(points, 8.1) == (np.inf, np.inf)
+    assert statistics.steps_to(points, np.nan) == (np.inf, np.inf)
+    assert statistics.steps_to(points[:2], 0.0) == (np.inf, np.inf)
+    assert statistics.steps_to(points[:0], 0.0) == (np.inf, np.inf)
+
+
 def test_mean_curve_is_of_where_all_runs_have_points():
     curves = [curve((10, 1, 0), (40, 4, 30)), curve((20, 4, 20), (80, 16, 80))]
     mean = statistics.mean_curve(curves, n_points=2)
@@ -247,10 +261,7 @@ def test_what_has_no_scale_is_named():
     ]
     curves = pd.concat([curve((10, 1.0, 2.0), algo=row.algo, env=row.env, seed=row.seed) for row in several.itertuples()])
     text = report._markdown(several, report.with_targets(several, curves), {}, {}, {})
-    assert (
-        "- Own-v0: 2.88, by a point of the learning curve. The environment names no threshold, so this is 75% of the way from "
-        in text
-    )
+    assert "- Own-v0: 2.88. The environment names no threshold, so this is 75% of the way from the worst run to the" in text
     assert text.count("from the worst run to the best algorithm") == 2
 
 

@@ -3,8 +3,9 @@
 All are functions of tables. ``rows`` has a line for each run: ``algo``, ``env``, ``seed``, ``steps``, ``return_mean`` (of the
 last model), ``held`` (steps of the environment that one action takes), ``threshold`` and ``random_return`` of the environment
 (NaN: not known), ``steps_to_threshold`` and ``seconds_to_threshold`` (NaN: never), and the ``command``. ``curves`` has a line
-for each point of a run's learning curve: ``algo``, ``env``, ``seed``, ``steps``, ``seconds``, ``return_mean``. Algorithms and
-environments are in the order of ``rows``, and the first algorithm is what the others are compared with.
+for each point of a run's learning curve: ``algo``, ``env``, ``seed``, ``steps``, ``seconds``, ``return_mean``, and
+``n_episodes``, how many returns that is the mean of. Algorithms and environments are in the order of ``rows``, and the first
+algorithm is what the others are compared with.
 """
 
 from collections.abc import Mapping, Sequence
@@ -125,7 +126,7 @@ def threshold_table(rows: pd.DataFrame) -> str:
 
 def with_targets(rows: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
     """The rows with a threshold for environments that name none, ``TARGET`` of the way from random actions to the best
-    algorithm's mean, and when the points of each run's curve first reached it."""
+    algorithm's mean, and when each run's curve first reached it."""
     rows = rows.copy()
     for env_id in in_order(rows["env"]):
         here = rows["env"] == env_id
@@ -445,17 +446,17 @@ def _how_soon(rows: pd.DataFrame, reached: pd.DataFrame, env_ids: Sequence[str])
         own = not np.isnan(here["threshold"].iloc[0])
         start = "random actions" if statistics.scale(here).from_random else "the worst run"
         targets.append(
-            f"- {env_id}: {named}, its own threshold, by the mean of 20 training returns."
+            f"- {env_id}: {named}, its own threshold."
             if own
-            else f"- {env_id}: {named}, by a point of the learning curve. The environment names no threshold, so this is "
-            f"{TARGET:.0%} of the way from {start} to the best algorithm."
+            else f"- {env_id}: {named}. The environment names no threshold, so this is {TARGET:.0%} of the way from {start} "
+            "to the best algorithm."
         )
     table = threshold_table(reached)
     if not targets or table.count("\n") < 2:
         return []
     return [
         "## How soon",
-        "Medians over seeds of when the return in training first reached:",
+        f"Medians over seeds of when the mean return of {statistics.WINDOW} training episodes first reached:",
         "\n".join(targets),
         table,
         "— where half of the seeds or more never did.",

@@ -103,17 +103,18 @@ def _rounded(value: float) -> float:
 
 
 def to_threshold(curve: "pd.DataFrame", threshold: float) -> dict[str, Any]:
-    """When the mean of the last 20 training returns first reached the threshold.
+    """When the training returns first reached the threshold, as ``statistics.steps_to`` says.
 
     :param curve: as ``training_curve`` gives it
     :param threshold: NaN: there is none
     :return: ``steps_to_threshold`` and ``seconds_to_threshold``, None if never
     """
-    reached = curve[curve["return"].rolling(20).mean() >= threshold]
-    if reached.empty:
+    from sb3_reinforce.zoo.statistics import steps_to
+
+    steps, seconds = steps_to(curve.rename(columns={"return": "return_mean"}).assign(n_episodes=1), threshold)
+    if math.isinf(steps):
         return {"steps_to_threshold": None, "seconds_to_threshold": None}
-    first = reached.iloc[0]
-    return {"steps_to_threshold": int(first["steps"]), "seconds_to_threshold": _rounded(first["seconds"])}
+    return {"steps_to_threshold": int(steps), "seconds_to_threshold": _rounded(seconds)}
 
 
 def latest_run(log_folder: str, algo: str, env_id: str) -> Path:

@@ -11,6 +11,8 @@ import pandas as pd
 #: Of the bootstraps, so that the same rows make the same report.
 SEED = 0
 REPETITIONS = 2000
+#: Training returns whose mean is compared with a threshold: one alone may be luck.
+WINDOW = 20
 
 Scores = dict[str, np.ndarray]
 
@@ -155,6 +157,20 @@ def _repeatable() -> Iterator[None]:
 
 
 def steps_to(curve: pd.DataFrame, threshold: float) -> tuple[float, float]:
-    """Steps and seconds of the first point of a curve that reaches a return; infinity if none does."""
-    reached = curve[curve["return_mean"] >= threshold]
-    return (np.inf, np.inf) if reached.empty else (float(reached["steps"].iloc[0]), float(reached["seconds"].iloc[0]))
+    """Steps and seconds when the mean of the last ``WINDOW`` training returns first reached a threshold; infinity if never.
+
+    :param curve: with columns ``steps``, ``seconds``, ``return_mean``, and ``n_episodes``, how many returns that is the mean
+        of: it takes as many of the last points as have ``WINDOW`` episodes or more
+    :param threshold: NaN: there is none
+    """
+    n_episodes = curve["n_episodes"].to_numpy()
+    episodes = np.append(0, n_episodes.cumsum())
+    totals = np.append(0.0, (n_episodes * curve["return_mean"].to_numpy()).cumsum())
+    ends = np.flatnonzero(episodes >= WINDOW)
+    starts = np.searchsorted(episodes, episodes[ends] - WINDOW, side="right") - 1
+    means = (totals[ends] - totals[starts]) / (episodes[ends] - episodes[starts])
+    reached = ends[means >= threshold]
+    if not len(reached):
+        return np.inf, np.inf
+    first = curve.iloc[reached[0] - 1]
+    return float(first["steps"]), float(first["seconds"])
