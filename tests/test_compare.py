@@ -79,7 +79,7 @@ import json, os, sys
 task = json.loads(sys.argv[1])
 if task["key"]["seed"] == 1 and os.path.exists("broken"):
     exec(open("broken").read() or 'sys.exit("ValueError: it broke\\\\n\\\\n")')
-row = {**task["key"], "steps": 10, "seconds": 0.5, "return_mean": 1.5, "return_std": 0.0, "n_episodes": 20,
+row = {**task["key"], "steps": 10, "seconds": 0.5, "return_mean": 1.5, "return_std": 0.0, "n_episodes": task["eval_episodes"],
        "steps_to_threshold": None, "seconds_to_threshold": None, **task["columns"]}
 points = [{**task["key"], "steps": steps, "seconds": 0.1, "return_mean": 1.0, "n_episodes": 1} for steps in (5, 10)]
 with open(task["result"], "w") as file:
@@ -169,13 +169,13 @@ def test_a_run_is_rl_zoos_and_is_evaluated() -> None:
     """A real one, of an environment of the user's, from the command to the report. Its clock starts with the environment,
     when torch has imported its compiler."""
     Path("own.py").write_text(f"import sys\nprint('torch._dynamo' in sys.modules)\n{OWN}")
-    run(*OWN_FLAGS, "--algos", "reinforce")
+    run(*OWN_FLAGS, "--algos", "reinforce", "--eval-episodes", 3)
     (row,) = rows()
     assert row["command"] == (
         "sb3-reinforce train --algo reinforce --env Own-v0 --seed 0 --eval-freq -1 --num-threads 1 --verbose 0 --device cpu "
         "--gym-packages own -n 20"
     )
-    assert (row["entry"], row["held"], row["threshold"], row["n_episodes"]) == ("default", 1, "", 20)
+    assert (row["entry"], row["held"], row["threshold"], row["n_episodes"]) == ("default", 1, "", 3)
     assert 0 <= row["random_return"] <= 10
     assert 0 <= row["return_mean"] <= 10
     assert "torch=" in row["versions"]
@@ -346,6 +346,11 @@ def test_a_finished_run_that_could_not_be_recorded_is_not_lost(
     curves = pd.read_csv("logs/compare/curves.csv")
     assert len(curves) == 6  # those of a2c twice, which the report takes once
     assert "2 × 10" not in Path("logs/compare/report.md").read_text()
+    for name in ("results.csv", "curves.csv"):
+        Path("logs/compare", name).unlink()
+    run(*OWN_FLAGS, "--algos", "a2c", "--eval-episodes", 30)
+    assert len(started()) == 1  # what was finished is over another number of episodes
+    assert [row["n_episodes"] for row in rows()] == [30]
 
 
 @pytest.mark.usefixtures("_quick")
@@ -565,6 +570,7 @@ def test_a_folder_of_another_comparison_is_refused(capsys: pytest.CaptureFixture
     for more, message in (
         (("-n", 30), "it was run with -n 20 (now 30;"),
         (("-n", 30, "--algos", "a2c"), "it was run with -n 20 (now 30;"),
+        (("-n", 20, "--eval-episodes", 30), "it was run with --eval-episodes 20 (now 30)"),
         (("-n", 20, "-conf", "mine.yml"), "reinforce on Own-v0 was run with baseline time_leave_one_out (now None), ent_coef"),
     ):
         with pytest.raises(SystemExit):
@@ -814,7 +820,7 @@ def test_returns_that_are_no_numbers_are_no_result(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(runs, "latest_run", lambda *_: tmp_path)
     monkeypatch.setattr(runs, "training_curve", lambda _: pd.DataFrame({"steps": [5], "seconds": [1.0], "return": [1.0]}))
     monkeypatch.setattr(runs, "evaluate_last_model", lambda *_, **__: np.array([1.0, np.nan]))
-    task = runs.Task({}, {}, "a2c", "Own-v0", [], "", np.nan, "")
+    task = runs.Task({}, {}, "a2c", "Own-v0", [], "", np.nan, 2, "")
     with pytest.raises(ValueError, match=r"returns are not finite: \[1.0, nan\]"):
         runs._result(task)
 

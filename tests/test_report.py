@@ -38,6 +38,7 @@ def rows(env="CartPole-v1", held=1, threshold=475.0, random_return=25.0, **retur
                 "settings": "a",
                 "steps": 50_000,
                 "return_mean": value,
+                "return_std": 0.0,
                 "n_episodes": 20,
                 "steps_to_threshold": 30_000 if value >= threshold else np.nan,
                 "seconds_to_threshold": 5.0 if value >= threshold else np.nan,
@@ -210,6 +211,20 @@ def test_cautions_name_what_is_not_equal():
         "Of 3 seeds, intervals say little: 5 or more are better.",
         "Rows are of 2 machines, so that seconds do not compare.",
     ]
+
+
+def test_evaluations_that_are_too_short_to_tell_algorithms_apart_are_named():
+    """A standard error of more than a quarter of the way from the worst algorithm's mean to the best's."""
+    noisy = rows("Own-v0", reinforce=[1] * 5, a2c=[2] * 5, ppo=[1.5] * 5)
+    noisy["seed"] += 1000
+    assert report.cautions(noisy.assign(return_std=0.24 * 20**0.5), {}) == []
+    noisy["return_std"] = 0.26 * 20**0.5
+    assert report.cautions(noisy, {}) == [
+        "Own-v0: a model's mean over 20 episodes has a standard error of 0.260, and the algorithms' means are 1.00 apart or "
+        "less. `--eval-episodes` takes more than 20."
+    ]
+    assert report.cautions(noisy.assign(n_episodes=40), {}) == []
+    assert report.cautions(noisy[noisy["algo"] == "a2c"], {}) == []
 
 
 def test_hyperparameters_of_the_users_are_not_said_to_be_ours():

@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
+from sb3_reinforce.zoo.runs import EVAL_EPISODES
+
 if TYPE_CHECKING:
     from sb3_reinforce.zoo.settings import Contestant, Settings
     from sb3_reinforce.zoo.sweep import Job
@@ -111,6 +113,10 @@ def _parser() -> argparse.ArgumentParser:
         help="steps of the environment in each run; an action that a wrapper holds for k steps counts k "
         "(default: each algorithm's hyperparameters say how many)",
     )  # fmt: skip
+    parser.add_argument(
+        "--eval-episodes", type=partial(_whole_number, least=1), default=EVAL_EPISODES, metavar="N",
+        help=f"episodes that each last model is evaluated over (default: {EVAL_EPISODES})",
+    )  # fmt: skip
     parser.add_argument("--gym-packages", nargs="+", default=[], metavar="MODULE", help="modules that register environments")
     parser.add_argument(
         "--jobs", type=partial(_whole_number, least=1), default=_processors(), metavar="N",
@@ -199,7 +205,7 @@ class _Held(NamedTuple):
     arguments: dict[str, dict[str, Any]]  # all that the algorithm was given, of each pair, by "algorithm on environment"
 
 
-def _held(folder: Path, n_timesteps: int, another: str, parser: argparse.ArgumentParser) -> _Held:
+def _held(args: argparse.Namespace, folder: Path, another: str, parser: argparse.ArgumentParser) -> _Held:
     """Read the folder, or end here if it cannot be gone on with.
 
     :param another: how to say that the folder holds another comparison
@@ -211,13 +217,15 @@ def _held(folder: Path, n_timesteps: int, another: str, parser: argparse.Argumen
         rows, arguments = records.read(folder / RESULTS), records.read_json(folder / SETTINGS)
     except ValueError as error:
         parser.error(f"{error}: mend it, or take another folder with -f")
-    if rows and not {*Run._fields, "random_return", "resolved"} <= rows[0].keys():
+    if rows and not {*Run._fields, "random_return", "resolved", "n_episodes"} <= rows[0].keys():
         parser.error(
             f"{folder / RESULTS} is not of a comparison: take another folder with -f (or give it commas again, if another "
             "program has saved it)"
         )
-    if budgets := {row["budget"] for row in rows} - {n_timesteps}:
-        parser.error(f"{another}: it was run with -n {budgets.pop()} (now {n_timesteps}; 0: as the hyperparameters say)")
+    if budgets := {row["budget"] for row in rows} - {args.n_timesteps}:
+        parser.error(f"{another}: it was run with -n {budgets.pop()} (now {args.n_timesteps}; 0: as the hyperparameters say)")
+    if n_episodes := {row["n_episodes"] for row in rows} - {args.eval_episodes}:
+        parser.error(f"{another}: it was run with --eval-episodes {n_episodes.pop()} (now {args.eval_episodes})")
     pairs = {(row["algo"], row["env"]): row for row in rows}
     return _Held(pairs, {row["env"]: row["random_return"] for row in rows}, arguments)
 
@@ -234,7 +242,7 @@ def _plan(
     from sb3_reinforce.zoo.sweep import Job, Run, description
 
     another = f"{folder} holds another comparison, take another folder with -f"
-    before, random_returns, recorded = _held(folder, args.n_timesteps, another, parser)
+    before, random_returns, recorded = _held(args, folder, another, parser)
     env_ids = list(dict.fromkeys(args.env))
     taken, columns, problems = {}, {}, []
     print("Trying each algorithm on each environment ...", flush=True)
@@ -281,6 +289,7 @@ def _plan(
             columns=columns[algo, env_id],
             threshold=threshold(env_id),
             flags=more,
+            eval_episodes=args.eval_episodes,
         )
         for env_id, seed, algo in product(env_ids, seeds, contestants)
     ]

@@ -1,11 +1,11 @@
 """Tables and pictures of runs: what each algorithm learned, how surely, and how soon.
 
-All are functions of tables. ``rows`` has a line for each run: ``algo``, ``env``, ``seed``, ``steps``, ``return_mean`` (of the
-last model), ``held`` (steps of the environment that one action takes), ``threshold`` and ``random_return`` of the environment
-(NaN: not known), ``steps_to_threshold`` and ``seconds_to_threshold`` (NaN: never), and the ``command``. ``curves`` has a line
-for each point of a run's learning curve: ``algo``, ``env``, ``seed``, ``steps``, ``seconds``, ``return_mean``, and
-``n_episodes``, how many returns that is the mean of. Algorithms and environments are in the order of ``rows``, and the first
-algorithm is what the others are compared with.
+All are functions of tables. ``rows`` has a line for each run: ``algo``, ``env``, ``seed``, ``steps``, ``return_mean`` and
+``return_std`` over ``n_episodes`` of the last model, ``held`` (steps of the environment that one action takes), ``threshold``
+and ``random_return`` of the environment (NaN: not known), ``steps_to_threshold`` and ``seconds_to_threshold`` (NaN: never),
+and the ``command``. ``curves`` has a line for each point of a run's learning curve: ``algo``, ``env``, ``seed``, ``steps``,
+``seconds``, ``return_mean``, and ``n_episodes``, how many returns that is the mean of. Algorithms and environments are in the
+order of ``rows``, and the first algorithm is what the others are compared with.
 """
 
 from collections.abc import Mapping, Sequence
@@ -274,7 +274,9 @@ def cautions(rows: pd.DataFrame, settings: Mapping[str, Mapping[str, Any]]) -> l
             has, takes = ("has", "takes") if len(those) == 1 else ("have", "take")
             names = ", ".join(map(label, those["algo"]))
             found.append(f"{env_id}: {names} {has} no hyperparameters for it, and {takes} those of `{entry}`.")
-    found += [line for env_id in in_order(rows["env"]) for line in _cautions_of_scale(rows[rows["env"] == env_id])]
+    for env_id in in_order(rows["env"]):
+        here = rows[rows["env"] == env_id]
+        found += [*_cautions_of_evaluation(here), *_cautions_of_scale(here)]
     tuned = rows[(rows["algo"] == "reinforce") & (rows["entry"] == rows["env"]) & (rows["seed"] < FRESH_SEED)]
     tuned = tuned[~tuned["command"].str.contains("--conf-file")]
     if len(tuned):
@@ -291,6 +293,23 @@ def cautions(rows: pd.DataFrame, settings: Mapping[str, Mapping[str, Any]]) -> l
         if rows[column].nunique() > 1:
             found.append(f"Rows are of {rows[column].nunique()} {what}.")
     return found
+
+
+def _cautions_of_evaluation(here: pd.DataFrame) -> list[str]:
+    """Whether the episodes of an evaluation are too few, beside how far the algorithms are apart.
+
+    :param here: rows of one environment
+    """
+    error = float((here["return_std"] / np.sqrt(here["n_episodes"])).median())
+    means = here.groupby("algo")["return_mean"].mean()
+    apart = float(means.max() - means.min())
+    if len(means) < 2 or 4 * error <= apart:
+        return []
+    env_id, n_episodes = here["env"].iloc[0], int(here["n_episodes"].iloc[0])
+    return [
+        f"{env_id}: a model's mean over {n_episodes} episodes has a standard error of {number(error, error)}, and the "
+        f"algorithms' means are {number(apart, apart)} apart or less. `--eval-episodes` takes more than {n_episodes}."
+    ]
 
 
 def _cautions_of_scale(here: pd.DataFrame) -> list[str]:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-#: Episodes that the last model is evaluated over.
-FINAL_EPISODES = 20
+#: Episodes that the last model is evaluated over, unless another number is asked for.
+EVAL_EPISODES = 20
 #: Points of the curve that is kept of a run.
 CURVE_POINTS = 50
 #: An evaluation that is longer than the training was, and than this, is given up.
@@ -36,6 +36,7 @@ class Task(NamedTuple):
     train: list[str]  # `train` and its flags
     logs: str  # RL Zoo's log folder
     threshold: float
+    eval_episodes: int  # of the last model
     result: str  # the file to write: a row, and the points of the curve
 
 
@@ -72,7 +73,7 @@ def _result(task: Task) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     if curve.empty:
         raise ValueError("No episode ended in training. It takes more steps (-n), or a time limit (`max_episode_steps`).")
     patience = max(PATIENCE, int(curve["steps"].iloc[-1]))
-    returns = evaluate_last_model(folder, task.algo, task.env_id, FINAL_EPISODES, patience=patience)
+    returns = evaluate_last_model(folder, task.algo, task.env_id, task.eval_episodes, patience=patience)
     if not math.isfinite(returns.mean()):
         raise ValueError(f"The last model's returns are not finite: {returns.tolist()}.")
     row = {
@@ -135,7 +136,7 @@ def file_name(env_id: str) -> str:
 
 
 def evaluate_last_model(
-    run: Path, algo: str, env_id: str, n_episodes: int = FINAL_EPISODES, seed: int = 10_000, patience: int = PATIENCE
+    run: Path, algo: str, env_id: str, n_episodes: int = EVAL_EPISODES, seed: int = 10_000, patience: int = PATIENCE
 ) -> "np.ndarray":
     """Returns of whole episodes of the saved last model, with deterministic actions, float ``[n_episodes]``.
 

@@ -18,7 +18,7 @@ from urllib.parse import quote
 from tqdm import tqdm
 
 from sb3_reinforce.zoo import records
-from sb3_reinforce.zoo.runs import Task
+from sb3_reinforce.zoo.runs import EVAL_EPISODES, Task
 from sb3_reinforce.zoo.settings import Contestant, Hyperparameters, Settings, digest
 
 #: No run is started with less room than this, in bytes, on the disk that takes its model.
@@ -44,6 +44,7 @@ class Job(NamedTuple):
     columns: Mapping[str, Any]  # more columns of its row
     threshold: float
     flags: Sequence[str] = ()  # more flags of `sb3-reinforce train`
+    eval_episodes: int = EVAL_EPISODES  # of the last model
 
     def train(self) -> list[str]:
         """The command, but for the log folder."""
@@ -136,7 +137,7 @@ class Sweep:
             row = records.read_json(self._result(job.run)).get("row", {})
         except ValueError:  # written when the disk was full, say
             return False
-        expected = {**job.run._asdict(), "resolved": job.columns.get("resolved")}
+        expected = {**job.run._asdict(), "resolved": job.columns.get("resolved"), "n_episodes": job.eval_episodes}
         return bool(row) and all(row.get(name) == value for name, value in expected.items())
 
     def _start(self, job: Job) -> subprocess.Popen[bytes]:
@@ -153,6 +154,7 @@ class Sweep:
             train=[*job.train(), "-f", str(folder)],
             logs=str(folder),
             threshold=job.threshold,
+            eval_episodes=job.eval_episodes,
             result=str(self._result(job.run)),
         )
         with (folder / "output.txt").open("wb") as output:
