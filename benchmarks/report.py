@@ -78,7 +78,10 @@ def losses(rows: pd.DataFrame, quoted: pd.DataFrame) -> str:
     for algo in FIRST_PAGE[1:]:
         both = [env for env in env_ids if {(algo, env), ("reinforce", env)} <= means.keys()]
         better = [env for env in both if means[algo, env] > means["reinforce", env]]
+        others = [env for env in both if env not in better]
         names = ", ".join(better) or "none"
+        if len(better) > len(others):
+            names = "all but " + ", ".join(others) if others else "all"
         found.append(f"{report.label(algo)}'s mean is higher on {len(better)} of {len(both)}: {names}.")
     return "**Where REINFORCE loses.** " + "\n".join(found)
 

@@ -449,8 +449,12 @@ def test_where_reinforce_loses(preset):
     """By means, and against what was quoted only where nothing was run."""
     learned = pd.concat([rows(reinforce=[400, 500], a2c=[300, 300]), rows("Other-v0", reinforce=[1], ppo=[2])])
     assert preset.losses(learned, QUOTED.assign(return_mean=1000)) == (
-        "**Where REINFORCE loses.** A2C's mean is higher on 0 of 1: none.\nPPO's mean is higher on 1 of 1: Other-v0."
+        "**Where REINFORCE loses.** A2C's mean is higher on 0 of 1: none.\nPPO's mean is higher on 1 of 1: all."
     )
+    more = pd.concat([learned, rows("Third-v0", reinforce=[1], ppo=[2]), rows("Won-v0", reinforce=[3], ppo=[2])])
+    assert "PPO's mean is higher on 2 of 3: all but Won-v0." in preset.losses(more, QUOTED)
+    even = pd.concat([more, rows("Held-v0", reinforce=[3], ppo=[2])])
+    assert "PPO's mean is higher on 2 of 4: Other-v0, Third-v0." in preset.losses(even, QUOTED)
     assert "A2C's mean is higher on 1 of 1" in preset.losses(rows(reinforce=[400]), QUOTED.assign(return_mean=1000))
 
 
