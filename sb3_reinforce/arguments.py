@@ -75,7 +75,7 @@ def _check_combinations(arguments: Mapping[str, Any]) -> None:
     normalize_advantage = arguments["normalize_advantage"]
     if baseline == "optimal":
         rule = (
-            '`normalize_advantage` must be False with `baseline="optimal"`, which is no number that a step could be shifted by'
+            '`normalize_advantage` must be False with `baseline="optimal"`, a number for each parameter and not for each step'
         )
         require(not normalize_advantage, rule, normalize_advantage)
         rule = '`n_epochs` must be 1 with `baseline="optimal"`, whose optimum is that of trajectories of the policy itself'

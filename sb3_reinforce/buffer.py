@@ -186,7 +186,7 @@ class EpisodicRolloutBuffer(RolloutBuffer):
         self.pos += 1
 
     def _make_room_for_fractions(self, obs: Observations) -> None:
-        """Store what a wrapper such as ``VecNormalize`` has made of integers or half precision as what it is, and not cut."""
+        """Widen the storage if a wrapper such as ``VecNormalize`` returns floats for an integer or float16 space."""
         self.observations = mapped(_like, self.observations, obs)
 
     def _column(self, stored: np.ndarray | None, values: np.ndarray) -> np.ndarray:
@@ -325,7 +325,7 @@ class EpisodicRolloutBuffer(RolloutBuffer):
     ) -> Generator[EpisodicRolloutBufferSamples, None, None]:
         """Yield the batch in parts, in order, each step once.
 
-        :param batch_size: number of steps in each part but the last, at least 1; None: all in one
+        :param batch_size: at most this many steps in each part, at least 1; None: all in one
         """
         yield from self.batch().parts(batch_size)
 

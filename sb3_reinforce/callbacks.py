@@ -132,8 +132,8 @@ class AdaptiveEpisodesCallback(GradientStatsCallback):
     """Choose the number of trajectories per update by the gradient noise scale, and log what ``GradientStatsCallback`` does.
 
     With as many trajectories as the noise scale, an update makes about half the progress that a noiseless gradient would;
-    fewer waste updates, more waste trajectories (McCandlish et al. 2018). Takes effect with the next rollout. Processes that
-    train together have at least one each.
+    fewer waste updates, more waste trajectories (McCandlish et al. 2018). Takes effect with the next rollout, or with
+    ``carry_over`` up to two later. Processes that train together have at least one each.
 
     :param min_episodes: least number of trajectories, at least 2
     :param max_episodes: greatest number of trajectories, at least ``min_episodes``

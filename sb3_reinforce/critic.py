@@ -54,11 +54,11 @@ def fit(
     if not parameters:  # the value network is frozen, or all of it is shared
         return
     policy = evaluator.policy
-    policy.set_training_mode(True)  # whichever the last pass through the batch has left
+    policy.set_training_mode(True)  # an earlier pass may have left evaluation mode
     expected = evaluator.batch.to_torch(targets)
     features: th.Tensor | None = None
 
-    def prepare() -> None:  # and return nothing: what it returned would go to all processes
+    def prepare() -> None:  # what it returned would be sent to all processes
         nonlocal features
         features = evaluator.fixed_features(parameters)
 

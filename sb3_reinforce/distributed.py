@@ -82,7 +82,7 @@ def _timeout() -> timedelta:
     text = os.environ.get(TIMEOUT_VARIABLE, str(_DEFAULT_TIMEOUT))
     try:
         timeout = timedelta(seconds=float(text))
-    except (ValueError, OverflowError):  # the second of what is more than a timedelta holds
+    except (ValueError, OverflowError):  # OverflowError: more than a timedelta holds
         timeout = timedelta()
     if not timeout > timedelta():
         raise ValueError(f"`{TIMEOUT_VARIABLE}` must be a number of seconds above 0, but it is {text!r}.")

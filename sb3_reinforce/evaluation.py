@@ -23,7 +23,7 @@ _WITHOUT_SHARING = (
 _MODELESS = (*_WITHOUT_SHARING, "torch.nn.modules.conv")
 #: Memory that one pass may take where no ``batch_size`` is given, in bytes: what it keeps for the backward pass.
 _PASS_NBYTES = 2**26
-#: Steps that it is measured on: enough that what a pass keeps only once, as an LSTM does, adds little to each.
+#: Steps that it is measured on. What a pass keeps only once, as an LSTM does, then adds little to each.
 _N_MEASURED = 16
 
 

@@ -44,7 +44,7 @@ def check_policy_class(policy_class: type) -> None:
 
 
 def check_observation_space(space: spaces.Space[Any], key: str = "") -> None:
-    """Refuse numbers that do not begin at 0: SB3 would take the last of them for one too many.
+    """Refuse Discrete and MultiDiscrete observations whose ``start`` is not 0: SB3 encodes them as if it were.
 
     :raises ValueError: naming the space, and its key in a dict
     """
@@ -56,7 +56,7 @@ def check_observation_space(space: spaces.Space[Any], key: str = "") -> None:
 
 
 def check_is_buffer_class(buffer_class: object) -> None:
-    """Refuse what is no rollout buffer at all. Those of A2C and PPO pass: their agents can be loaded, and act.
+    """Refuse what is no rollout buffer at all. Those of A2C and PPO pass, so that their saved agents can be loaded to act.
 
     :raises ValueError: naming what it is
     """
@@ -192,17 +192,22 @@ def warn_of_long_batch(n_steps: int, total_timesteps: int, n_episodes: int) -> N
 
 
 def check_prediction(observation: object) -> None:
-    """Refuse tensors, of which SB3 does not say that ``predict`` takes none.
+    """Refuse what gymnasium's ``reset`` returns, and tensors, which SB3's own error does not name.
 
     :raises ValueError: naming what it is and the remedy
     """
+    rule = "`observation` must be a numpy array or a dict of them"
+    require(not isinstance(observation, tuple), f"{rule}, as in `obs, info = env.reset()` of gymnasium", type(observation))
     for each in observation.values() if isinstance(observation, dict) else [observation]:
-        rule = "`observation` must be a numpy array or a dict of them"
         require(not isinstance(each, th.Tensor), f"{rule}: pass `.cpu().numpy()` of a tensor", type(each))
 
 
 def n_observations(policy: BasePolicy, observation: np.ndarray | dict[str, np.ndarray]) -> int:
-    """Number of environments that an observation, as ``predict`` takes it, is of."""
+    """Number of environments that an observation, as ``predict`` takes it, is of.
+
+    :raises ValueError: if it is no observation that ``predict`` takes
+    """
+    check_prediction(observation)
     tensor, _ = policy.obs_to_tensor(observation)
     return len(next(iter(tensor.values())) if isinstance(tensor, dict) else tensor)
 

@@ -130,11 +130,7 @@ class ParallelAlgorithm(OnPolicyAlgorithm):
         n_before = self.num_timesteps
 
         def report() -> _Report:
-            own = collect()
-            if own is not None:  # of the infos, what statistics are made of
-                told = [{k: v for k, v in each.items() if k in ("episode", "is_success")} for each in own.infos]
-                own = own._replace(infos=told)
-            return _Report(own, self.num_timesteps - n_before, _moments(self), _settings(self))
+            return _Report(collect(), self.num_timesteps - n_before, _moments(self), _settings(self))
 
         reports = distributed.everyones(report)
         check_alike([each.settings for each in reports])
@@ -298,7 +294,7 @@ def share_buffers(policy: ActorCriticPolicy) -> None:
 
 
 def share_parameters(policy: ActorCriticPolicy) -> None:
-    """Make the policy's parameters those of process 0: a callback may have added noise, or have changed the learning rate."""
+    """Make the policy's parameters those of process 0. In another, a callback may have changed them or the learning rate."""
     _share([parameter.data for parameter in policy.parameters()])
 
 

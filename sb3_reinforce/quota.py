@@ -87,7 +87,7 @@ class EpisodeQuota:
     @property
     def n_fixed(self) -> int | None:
         """Number of trajectories of the next batch where that is settled, since it has begun."""
-        return self.sizes[1] if any(self._n_begun()[:1]) else None
+        return self.sizes[1] if len(self.sizes) > 1 and self.owed[1] < self.sizes[1] else None
 
     def _n_begun(self) -> list[int]:
         """Number of trajectories that have started of each batch that goes ahead."""

@@ -23,14 +23,14 @@ from sb3_reinforce.vec_env import as_vec_env, own_info, resetting_of
 
 SelfEpisodic = TypeVar("SelfEpisodic", bound="EpisodicOnPolicyAlgorithm")
 
-#: Models that are learning. No attribute of theirs, which copies and saved files would inherit.
+#: Models that are learning. An attribute of theirs would be copied and saved with them.
 _LEARNING: WeakSet["EpisodicOnPolicyAlgorithm"] = WeakSet()
 #: Without a horizon, an episode may last this many steps, or ``total_timesteps`` if that is more.
 _ENDLESS = 100_000
 #: Batches whose episodes may go ahead where environments run on. With one, a tenth of the steps of 16 environments and a
 #: fifth of those of 64 are not used, with two hardly any. More would be taken by policies that are further away.
 _N_AHEAD = 2
-#: A batch of fewer steps than this is no long one, however small ``total_timesteps`` is.
+#: A batch of fewer steps than this is never warned of.
 _LONG = 10_000
 #: Of the last info of an episode, what SB3 reads when the batch is whole.
 _KEPT = ("episode", "is_success")
@@ -54,7 +54,7 @@ class Ahead(NamedTuple):
 class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
     """An on-policy algorithm whose batches are m whole trajectories, of one policy unless ``carry_over``.
 
-    A subclass has the arguments that ``arguments.py`` checks, among them those named here, and ``train()``.
+    A subclass defines ``train()``, and all arguments that ``arguments.py`` checks.
     """
 
     rollout_buffer: EpisodicRolloutBuffer
@@ -73,7 +73,7 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
     _warned_of_idle_environments = False
 
     def _maybe_recommend_cpu(self, mlp_class_name: str = "") -> None:
-        """SB3 recommends the CPU for multilayer perceptrons. Here one on an accelerator costs a rollout nothing."""
+        """SB3 recommends the CPU for multilayer perceptrons. Here one on an accelerator acts on the CPU."""
 
     @staticmethod
     def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
@@ -151,7 +151,9 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
             return fast
         if not self._warned_of_slow_actor:
             self._warned_of_slow_actor = True
-            guards.warn("The policy does not just do what its layers say; rollouts ask the policy itself, which is slower.")
+            guards.warn(
+                "The policy has hooks or methods that its layers do not show: rollouts ask the policy itself, which is slower."
+            )
         return self._policy_actor()
 
     def _fast_actor(self) -> Any:
@@ -336,7 +338,7 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
         :return: which episodes are the batch, the environments at the first step of one, bool ``[n_envs]``, and for each batch
             the last infos of its episodes that have ended, by their numbers
         """
-        longest = int(self.horizon or max(self._total_timesteps, _ENDLESS))
+        longest = int(self.horizon or max(self._total_timesteps - self._num_timesteps_at_start, _ENDLESS))
         n_episodes = distributed.share(self.n_episodes)
         n_ahead = _N_AHEAD if self.carry_over else 0
         stand, ahead, self._ahead = self._stand_as_left(env), self._ahead, None
@@ -380,7 +382,7 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
         self._interrupted = False  # not if an observation was not finite: begin anew then
         self._first_env = (self._first_env + quota.n_episodes) % env.num_envs
         if self.carry_over and len(quota.sizes) > 1:  # it may have been set since the rollout began
-            log_probs = [self._log_probs(rollout_buffer.batch(NEXT_BATCH + i)) for i in range(_N_AHEAD)]
+            log_probs = [self._log_probs(rollout_buffer.batch(NEXT_BATCH + i)) for i in range(len(infos_ahead))]
             self._ahead = Ahead(env, quota, n_steps, episode_starts, infos_ahead, log_probs)
 
     def _log_probs(self, batch: Batch) -> np.ndarray:

@@ -30,10 +30,9 @@ _NEXT_STEP, _SAME_STEP, _DISABLED = "NextStep", "SameStep", "Disabled"
 
 
 class FastDummyVecEnv(DummyVecEnv):
-    """SB3's ``DummyVecEnv`` with arrays copied as arrays, and infos one level deep.
+    """SB3's ``DummyVecEnv`` with arrays copied as arrays; of an info, only what can be written to is copied deeply.
 
     What it returns is the caller's own, as SB3's is: no later step changes it, and writing to it changes no environment.
-    What an info holds is copied deeply where it can be written to, and handed on where it is a number or a string.
     In one place it does better: the info of an episode's last step is copied before the environment is reset, so
     ``terminal_observation`` is right where the environment writes all its observations into one array.
     The attributes ``buf_dones`` and ``buf_infos`` of SB3's are not written.
@@ -156,7 +155,7 @@ class GymnasiumVecEnv(VecEnv):
     def _end_episodes(
         self, ended: np.ndarray, cut: np.ndarray, obs: Observations, infos: list[dict[str, Any]]
     ) -> dict[int, dict[str, Any]]:
-        """The infos of last steps by environment, taken from ``infos``, where what remains is said of the next episode.
+        """The last infos of the episodes that have ended, by environment. What stays in ``infos`` is of the next episode.
 
         :param ended: environments whose episode this step has ended, bool ``[n_envs]``
         :param cut: those whose episode was truncated and not terminated, bool ``[n_envs]``
@@ -200,7 +199,7 @@ class GymnasiumVecEnv(VecEnv):
     def _check_resetting_step(self, rewards: np.ndarray, ended: np.ndarray) -> None:
         """Raise if a step that should only reset an environment has ended an episode, or has paid.
 
-        A wrapper may shift the reward of 0, so it is looked at only where there is none.
+        Rewards are looked at only where there is no wrapper, since one may shift the reward of 0.
         """
         bare = self.env.unwrapped is self.env
         acted = self.resetting & (ended | (rewards != 0) if bare else ended)

@@ -47,9 +47,10 @@ def weights(
 ) -> np.ndarray:
     r"""ψ of each step.
 
-    With ``ratios``, the batch is of an earlier policy. Then each reward of a reward-to-go, and each of a baseline made of
-    rewards, is weighted with the ratio up to its own step; what else is subtracted from step t, with the ratio up to t; and
-    R(τ) with that of the whole trajectory. Where normalisation makes ψ 0 for the batch's own policy, it stays 0.
+    With ``ratios``, the batch is of an earlier policy. Then R(τ), less its baseline, is weighted with the ratio of the whole
+    trajectory. Of rewards-to-go, each reward is weighted with the ratio up to its own step, and so is each of a baseline made
+    of rewards; what else is subtracted from step t, with the ratio up to t. Where normalisation makes ψ 0 for the batch's own
+    policy, it stays 0.
 
     With ``carried``, trajectories that an earlier policy has begun are among them. Which policy ran one depends on how long
     those before it lasted, so the rewards of others in a baseline are weighted with the others' own ratios as well.

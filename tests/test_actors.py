@@ -606,7 +606,7 @@ def test_learn_warns_once_and_asks_the_policy_where_it_does_not_agree() -> None:
     model = REINFORCE("MlpPolicy", vectorized(BanditEnv()), n_episodes=4)
     forward = model.policy.action_net.forward
     model.policy.action_net.forward = lambda x: forward(x) + th.tensor([0.0, 100.0])
-    with pytest.warns(UserWarning, match="does not just do what its layers say") as warned:
+    with pytest.warns(UserWarning, match="has hooks or methods that its layers do not show") as warned:
         model.learn(12)
     assert len(warned) == 1
     assert model.num_timesteps == 12
@@ -675,7 +675,7 @@ def extracted(policy: ActorCriticPolicy, see: Callable[..., None]) -> None:
     policy.features_extractor = Seen(policy.observation_space)
 
 
-@pytest.mark.filterwarnings("ignore:The policy does not just do what its layers say")
+@pytest.mark.filterwarnings("ignore:The policy has hooks or methods that its layers do not show")
 @pytest.mark.parametrize("watch", WATCHED.values(), ids=WATCHED)
 def test_what_looks_on_sees_each_step_of_a_rollout(watch: Callable[..., Any]) -> None:
     """As it does with A2C: at each of 12 steps, whatever the update adds."""

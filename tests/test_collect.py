@@ -417,6 +417,9 @@ def test_an_episode_may_last_as_long_as_training(monkeypatch: pytest.MonkeyPatch
     assert model.learn(60).num_timesteps == 60
     with pytest.raises(ValueError, match="did not end within 59 steps"):
         model.learn(59)
+    model = make_model(scripted([60]), n_episodes=1).learn(60)
+    with pytest.raises(ValueError, match="did not end within 59 steps"):  # and not within those of both
+        model.learn(59, reset_num_timesteps=False)
 
 
 # --- being interrupted ---------------------------------------------------------------------------------------------------

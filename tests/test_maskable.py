@@ -358,6 +358,12 @@ def test_masks_may_be_tensors():
         model._mask_rule.checked([masks, th.ones(5, dtype=th.bool)])
 
 
+def test_predict_refuses_what_gymnasium_resets_to():
+    env = strict(ACTION_SPACES["discrete"])
+    with pytest.raises(ValueError, match=r"`observation` must be a numpy array.*as in `obs, info = env.reset\(\)`"):
+        MaskableREINFORCE("MlpPolicy", env, policy_kwargs=SMALL).predict(env.reset(), action_masks=env.action_masks())
+
+
 @pytest.mark.parametrize("masks", [[True, True], [[True] * 4] * 3, [[False] * 4, [True] * 4]])
 def test_predict_refuses_masks_that_do_not_fit(masks):
     model = MaskableREINFORCE("MlpPolicy", strict(ACTION_SPACES["discrete"]), policy_kwargs=SMALL, seed=0)

@@ -256,6 +256,17 @@ def test_the_lstm_in_numpy_is_that_of_torch(n_layers, size):
         assert th.allclose(actual, expected, atol=1e-5)
 
 
+def test_what_is_too_small_to_count_is_no_error():
+    """``np.seterr(all="raise")``: products below 1e-38 are 0, in the LSTM, in layers and in standard deviations."""
+    model = make_model(SpacesEnv(BOX, spaces.Box(-1, 1, (2,))), policy_kwargs={"log_std_init": -200.0})
+    with th.no_grad():
+        model.policy.lstm_actor.bias_ih_l0.fill_(1e-38)
+    with np.errstate(all="raise"):
+        actor = lstm_actor(model.policy)
+        assert actor is not None
+        assert np.isfinite(actor(np.full((2, 3), 1e-37, dtype=np.float32), np.ones(2, dtype=bool))).all()
+
+
 @pytest.mark.parametrize(
     ("policy", "space", "lstm"),
     [
@@ -384,6 +395,12 @@ def test_a_state_of_another_number_of_environments_is_refused(state_shape, n_sta
     model = make_model(SpacesEnv(BOX, spaces.Discrete(2)))
     with pytest.raises(ValueError, match=message):
         model.predict(np.zeros((3, 3), np.float32), (np.zeros(state_shape),) * 2, np.zeros(n_starts, dtype=bool))
+
+
+def test_predict_refuses_what_gymnasium_resets_to():
+    env = SpacesEnv(BOX, spaces.Discrete(2))
+    with pytest.raises(ValueError, match=r"`observation` must be a numpy array.*as in `obs, info = env.reset\(\)`"):
+        make_model(env).predict(env.reset(), episode_start=np.array([True]))
 
 
 @pytest.mark.parametrize(

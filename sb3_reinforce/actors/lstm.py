@@ -20,6 +20,7 @@ from sb3_reinforce.actors.mlp import (
     linear_function,
     on_cpu,
     sampler,
+    without_underflow,
 )
 from sb3_reinforce.actors.policy import Actor, has_replaced_modules, is_watched, overrides
 from sb3_reinforce.batch import NOTHING, Given, Observations, arrays
@@ -76,10 +77,8 @@ class LstmActor:
     """
 
     def __init__(self, encode: Encoder, cells: list[LstmCell], layers: list[ArrayFunction], sample: Sample):
-        self._encode = encode
-        self._cells = cells
-        self._layers = layers
-        self._sample = sample
+        self._encode, self._sample, *self._layers = without_underflow([encode, sample, *layers])
+        self._cells = without_underflow(cells)
 
     def __call__(self, obs: Observations, episode_starts: np.ndarray, given: Given = NOTHING) -> np.ndarray:
         return self._sample(self.outputs(obs, episode_starts), **given)
@@ -94,11 +93,10 @@ class LstmActor:
         return x
 
 
-def lstm_actor(policy: RecurrentActorCriticPolicy, generator: np.random.Generator | None = None) -> LstmActor | None:
+def lstm_actor(policy: RecurrentActorCriticPolicy) -> LstmActor | None:
     """The numpy actor of a recurrent policy, or None where one cannot be built.
 
     :param policy: a policy of sb3-contrib, or one that derives from it
-    :param generator: source of random numbers; None: one that torch's generator seeds
     """
     lstm = policy.lstm_actor
     if not is_transparent(policy, "_process_sequence") or type(lstm) is not nn.LSTM or not lstm.bias or lstm.proj_size > 0:
@@ -106,7 +104,7 @@ def lstm_actor(policy: RecurrentActorCriticPolicy, generator: np.random.Generato
     encode, layers = encoder(policy), layers_of(policy)
     if encode is None or layers is None:
         return None
-    sample = sampler(policy, generator)
+    sample = sampler(policy)
     if sample is None:
         return None
     lstm = on_cpu(lstm)

@@ -27,7 +27,7 @@ Encoder = Callable[[Any], np.ndarray]
 ArrayFunction = Callable[[np.ndarray], np.ndarray]
 #: From outputs ``[n_envs, n_outputs]``, and what else is given, to actions ``[n_envs, ...]``.
 Sample = Callable[..., np.ndarray]
-MakeSampler = Callable[[ActorCriticPolicy, np.random.Generator | None], Sample | None]
+MakeSampler = Callable[[ActorCriticPolicy], Sample | None]
 
 #: Products of more multiplications than this are left to torch. OpenBLAS, which numpy calls, would share them among threads
 #: that ``torch.set_num_threads`` does not govern, and on a busy machine these wait for each other longer than they work.
@@ -45,12 +45,7 @@ class MlpActor:
     """
 
     def __init__(self, encode: Encoder, layers: list[ArrayFunction], sample: Sample):
-        if np.geterr()["under"] != "ignore":  # what is too small to count is 0; elsewhere spare what that would take
-            harmless = np.errstate(under="ignore")
-            encode, layers, sample = harmless(encode), [harmless(layer) for layer in layers], harmless(sample)
-        self._encode = encode
-        self._layers = layers
-        self._sample = sample
+        self._encode, self._sample, *self._layers = without_underflow([encode, sample, *layers])
 
     def __call__(self, obs: Observations, episode_starts: np.ndarray | None = None, given: Given = NOTHING) -> np.ndarray:
         return self._sample(self.outputs(obs), **given)
@@ -63,13 +58,17 @@ class MlpActor:
         return x
 
 
-def mlp_actor(
-    policy: ActorCriticPolicy, generator: np.random.Generator | None = None, make_sampler: MakeSampler | None = None
-) -> MlpActor | None:
+def without_underflow(functions: list[Any]) -> list[Any]:
+    """The functions, in which what is too small to count is 0, and no error where numpy is told to raise one."""
+    if np.geterr()["under"] == "ignore":  # numpy's default, where the check in each call would only take time
+        return functions
+    return [np.errstate(under="ignore")(function) for function in functions]
+
+
+def mlp_actor(policy: ActorCriticPolicy, make_sampler: MakeSampler | None = None) -> MlpActor | None:
     """The numpy actor of a policy, or None where one cannot be built.
 
     :param policy: any actor-critic policy
-    :param generator: source of random numbers; None: one that torch's generator seeds
     :param make_sampler: what samples from the policy's distribution, given the last layer's outputs; None: SB3's
         distributions
     """
@@ -78,7 +77,7 @@ def mlp_actor(
     encode, layers = encoder(policy), layers_of(policy)
     if encode is None or layers is None:
         return None
-    sample = (make_sampler or sampler)(policy, generator)
+    sample = (make_sampler or sampler)(policy)
     return None if sample is None else MlpActor(encode, layers, sample)
 
 
@@ -222,11 +221,10 @@ def _activation(module: nn.Module) -> ArrayFunction | None:
     return _through_torch(module)
 
 
-def sampler(policy: ActorCriticPolicy, generator: np.random.Generator | None) -> Sample | None:
+def sampler(policy: ActorCriticPolicy) -> Sample | None:
     """Sampling from one of SB3's distributions, given the last layer's outputs; None for another one.
 
     :param policy: any actor-critic policy
-    :param generator: source of random numbers; None: one that torch's generator seeds
     """
     distribution = policy.action_dist
     if not is_one_of(
@@ -234,7 +232,7 @@ def sampler(policy: ActorCriticPolicy, generator: np.random.Generator | None) ->
     ):
         return None
     # Only here, so that a policy that acts itself draws no other numbers than SB3's loop does.
-    generator = generator or seeded_by_torch()
+    generator = seeded_by_torch()
 
     if type(distribution) is CategoricalDistribution:
         gumbel = in_blocks(generator.gumbel)

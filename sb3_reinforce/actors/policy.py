@@ -12,7 +12,7 @@ from torch import nn
 
 from sb3_reinforce.batch import NOTHING, Given, Observations
 
-#: Whose policies do what their layers say.
+#: Packages whose policies do no more than their layers say.
 _LIBRARIES = ("stable_baselines3.", "sb3_contrib.")
 
 

@@ -89,7 +89,7 @@ class MaskableREINFORCE(REINFORCE):
             return NOTHING
         masks = env.env_method(EXPECTED_METHOD_NAME)
         resetting = resetting_of(env)
-        if resetting is not None:  # an action that only resets its environment is none of the game, which is over
+        if resetting is not None:  # the action of a step that only resets an environment needs no mask
             everything = np.ones(self._mask_rule.size, dtype=bool)
             masks = [everything if over else mask for mask, over in zip(masks, resetting, strict=True)]
         return {"action_masks": self._mask_rule.checked(masks)}

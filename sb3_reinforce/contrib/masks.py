@@ -67,18 +67,17 @@ class MaskRule:
         return flat
 
 
-def masked_sampler(policy: MaskableActorCriticPolicy, generator: np.random.Generator | None) -> Sample | None:
+def masked_sampler(policy: MaskableActorCriticPolicy) -> Sample | None:
     """Sampling from one of sb3-contrib's distributions under masks, given the last layer's outputs; None for another one.
 
     :param policy: a policy of sb3-contrib, or one that derives from it
-    :param generator: source of random numbers; None: one that torch's generator seeds
     :return: a function of logits ``[n_envs, n_choices]`` and masks bool ``[n_envs, n_choices]``
     """
     distribution: Any = policy.action_dist
     of_parts = MaskableMultiCategoricalDistribution, MaskableBernoulliDistribution
     if not is_one_of(distribution, MaskableCategoricalDistribution, *of_parts):
         return None
-    gumbel = in_blocks((generator or seeded_by_torch()).gumbel)
+    gumbel = in_blocks(seeded_by_torch().gumbel)
 
     def perturbed(logits: np.ndarray, action_masks: np.ndarray | None) -> np.ndarray:
         # The Gumbel-max trick, in which a choice of probability 0 never has the greatest value.
