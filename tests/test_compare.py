@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import importlib
 import json
 import os
 import shutil
@@ -612,6 +613,16 @@ def test_hyperparameters_of_an_older_version_come_before_the_default() -> None:
         assert settings(Contestant(algo), env_id).flags == []
     with pytest.raises(ValueError, match="no entry for CartPole-v1, and no `default`"):
         entry_for("CartPole-v1", {"Acrobot-v1": {}})
+
+
+def test_the_default_normalizes_what_can_be_normalized(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What is recorded of a run is what RL Zoo does, which needs no flags for it."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    importlib.import_module("own")
+    box, discrete = (settings(Contestant("reinforce"), env_id) for env_id in ("Own-v0", "FrozenLake-v1"))
+    assert box.hyperparameters == entries("reinforce")["default"]
+    assert discrete.hyperparameters == {k: v for k, v in box.hyperparameters.items() if k != "normalize"}
+    assert (box.flags, discrete.flags) == ([], [])
 
 
 def test_nothing_of_the_default_is_left_where_an_older_version_has_an_entry(

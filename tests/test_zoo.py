@@ -1,5 +1,6 @@
 """RL Zoo's programs with REINFORCE among their algorithms, nearly all in this process, through ``cli.main``."""
 
+import functools
 import shutil
 import subprocess
 import sys
@@ -10,8 +11,11 @@ from typing import Any
 from unittest.mock import ANY
 
 import gymnasium as gym
+import numpy as np
 import pytest
 import torch as th
+from envs import SpacesEnv
+from gymnasium import spaces
 from stable_baselines3 import PPO
 
 import sb3_reinforce
@@ -177,6 +181,41 @@ def test_training_uses_the_packaged_file(logs: Path) -> None:
     expected = yaml.safe_load(zoo.hyperparams_file().read_text())["CartPole-v1"]
     assert config(logs) == expected
     assert trained(logs).n_episodes == expected["n_episodes"]
+
+
+@pytest.mark.parametrize(
+    ("env_id", "flags", "normalized"),
+    [
+        ("Vector-v0", (), True),
+        ("Vector-v0", ("-params", "normalize:None"), False),
+        ("FrozenLake-v1", (), False),
+        ("FrozenLake-v1", ("-params", "env_wrapper:'gymnasium.wrappers.FlattenObservation'"), True),
+        ("Image-v0", ("-params", "policy:'CnnPolicy'"), False),
+        ("Image-v0", ("-params", "policy:'CnnPolicy'", "normalize:'dict(norm_obs=False)'"), True),
+    ],
+    ids=["Box", "as the user says", "Discrete", "flattened", "images", "images, as the user says"],
+)
+def test_the_default_normalizes_what_can_be_normalized(
+    env_id: str, flags: tuple[str, ...], normalized: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the agent is loaded as it was trained."""
+    for name, space in (("Vector-v0", spaces.Box(-1, 1, (3,))), ("Image-v0", spaces.Box(0, 255, (36, 36, 1), np.uint8))):
+        make = functools.partial(SpacesEnv, space, spaces.Discrete(2))
+        monkeypatch.setitem(gym.registry, name, gym.envs.registration.EnvSpec(name, make))
+    known = ("--env", env_id, "-f", tmp_path, "--seed", 0, "--num-threads", 1)
+    run("train", *known, "-n", 10, "--eval-freq", 5, "--eval-episodes", 1, "--verbose", 0, *flags)
+    assert bool([*tmp_path.rglob(f"{env_id}/vecnormalize.pkl")]) == normalized
+    run("enjoy", *known, "-n", 10, "--no-render")
+
+
+def test_a_file_of_the_user_s_is_read_as_it_is(tmp_path: Path) -> None:
+    """Also where SB3 will refuse to normalise."""
+    entry = {"policy": "MlpPolicy", "n_timesteps": 10, "normalize": True}
+    file = tmp_path / "mine.yml"
+    file.write_text(yaml.safe_dump({"default": entry}))
+    zoo.register()
+    manager = exp_manager.ExperimentManager(Namespace(), "reinforce", "FrozenLake-v1", str(tmp_path), config=str(file))
+    assert manager.read_hyperparameters() == (entry, entry)
 
 
 def test_the_textbook_file_is_known_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,9 @@ imported only when ``register`` is called.
 from pathlib import Path
 from typing import Any
 
+#: Files of hyperparameters that come with this package.
+OURS = ("reinforce.yml", "reinforce_mask.yml", "reinforce_lstm.yml", "reinforce_textbook.yml")
+
 
 def register() -> None:
     """Make ``reinforce``, ``reinforce_mask`` and ``reinforce_lstm`` algorithms of RL Zoo; a second call changes nothing.
@@ -33,20 +36,34 @@ def register() -> None:
 
 
 def _offer_hyperparameters(manager_class: Any, package: Path) -> None:
-    """Where RL Zoo would read a file of ours in its own package, or ``--conf-file`` is one by name, have it read ours."""
+    """Where RL Zoo would read a file of ours in its own package, or ``--conf-file`` is one by name, have it read ours, and
+    normalise what can be normalised."""
     read = manager_class.read_hyperparameters
     if read.__name__ == "read_offered_hyperparameters":
         return
-    files = ("reinforce.yml", "reinforce_mask.yml", "reinforce_lstm.yml")
+    *files, textbook = OURS
     ours = {str(folder / name): name for folder in folders(package) for name in files}
-    ours |= {name: name for name in (*files, "reinforce_textbook.yml")}
+    ours |= {name: name for name in (*files, textbook)}
 
     def read_offered_hyperparameters(manager: Any) -> Any:
         if manager.config in ours and not Path(manager.config).is_file():
             manager.config = str(hyperparams_file(ours[manager.config]))
-        return read(manager)
+        hyperparams, saved_hyperparams = read(manager)
+        if is_ours(manager.config) and "normalize" not in (manager.custom_hyperparams or {}):
+            from sb3_reinforce.zoo import normalization
+
+            kept = normalization.where_possible(hyperparams, manager.env_name.gym_id, manager.env_kwargs)
+            for name in hyperparams.keys() - kept.keys():
+                print(f"Left out, since observations are discrete, images or a dict: {name}")
+                del hyperparams[name], saved_hyperparams[name]
+        return hyperparams, saved_hyperparams
 
     manager_class.read_hyperparameters = read_offered_hyperparameters
+
+
+def is_ours(file: str | Path) -> bool:
+    """Whether a file of hyperparameters is one that comes with this package."""
+    return any(Path(file).resolve() == hyperparams_file(name).resolve() for name in OURS)
 
 
 def folders(package: Path) -> tuple[Path, Path]:

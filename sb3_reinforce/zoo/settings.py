@@ -19,8 +19,9 @@ from gymnasium.envs.registration import get_env_id, parse_env_id
 from rl_zoo3.utils import ALGOS, get_wrapper_class
 from stable_baselines3.common.monitor import Monitor
 
+from sb3_reinforce.zoo import normalization
 from sb3_reinforce.zoo.masks import sampler
-from sb3_reinforce.zoo.registration import folders, hyperparams_file, register
+from sb3_reinforce.zoo.registration import folders, hyperparams_file, is_ours, register
 
 Hyperparameters = dict[str, Any]
 Wrappers = Literal["own", "reinforce", "none"]
@@ -119,6 +120,8 @@ def settings(contestant: Contestant, env_id: str, n_steps: int = 0) -> Settings:
     loaded = entries(contestant.algo, contestant.conf_file)
     entry = entry_for(env_id, loaded)
     own = loaded[entry]
+    if is_ours(_file(contestant.algo, contestant.conf_file)):
+        own = normalization.where_possible(own, env_id)
     _check_numbers(entry, own)
     taken, held = _with_wrappers({**own, **dict(contestant.changes)}, contestant, env_id)
     # RL Zoo itself knows nothing of older versions, and would take `default`.
