@@ -842,6 +842,28 @@ def test_texts_of_digits_stay_texts(tmp_path: Path) -> None:
     assert records.read(tmp_path / "a.csv") == [{"settings": "00123456", "commit": "12e4567", "seed": 1}]
 
 
+def test_a_commit_is_of_the_whole_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever in it one is: what was changed elsewhere may be what was run."""
+
+    def git(*words: str) -> None:
+        subprocess.run(["git", "-C", tmp_path, "-c", "user.name=a", "-c", "user.email=a@b.c", *words], check=True)
+
+    (tmp_path / "folder").mkdir()
+    for name in ("env.py", "folder/results.csv"):
+        (tmp_path / name).touch()
+    git("init", "-q")
+    git("add", "env.py", "folder")
+    git("commit", "-qm", "one")
+    monkeypatch.chdir(tmp_path / "folder")
+    commit = records.provenance()["commit"]
+    assert len(commit) >= 7
+    assert not commit.endswith("dirty")
+    (tmp_path / "env.py").write_text("changed")
+    assert records.provenance()["commit"] == f"{commit}-dirty"
+    monkeypatch.chdir("/")
+    assert records.provenance()["commit"] == ""
+
+
 def test_rows_come_all_or_none(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="other file"):
         records.append(tmp_path / "a.csv", {"a": 1}, {"b": 2})

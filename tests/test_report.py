@@ -213,6 +213,36 @@ def test_cautions_name_what_is_not_equal():
     ]
 
 
+def test_what_is_normalized_or_wrapped_for_some_is_named():
+    several = rows(reinforce=[1] * 5, a2c=[2] * 5, ppo=[3] * 5)
+    several["seed"] += 1000
+    settings = {f"{algo} on CartPole-v1": {} for algo in ("reinforce", "a2c", "ppo")}
+    settings["reinforce on CartPole-v1"] = {
+        "normalize": "dict(norm_reward=False)",
+        "vec_env_wrapper": ["stable_baselines3.common.vec_env.VecMonitor"],
+    }
+    assert report.cautions(several, settings) == [
+        "CartPole-v1: environment wrappers differ (REINFORCE: VecMonitor, A2C: none, PPO: none). `--same-wrappers` or "
+        "`--no-wrappers` make them equal.",
+        "CartPole-v1: `normalize` is among the hyperparameters of REINFORCE, and not of A2C, PPO.",
+    ]
+    assert report.cautions(several, dict.fromkeys(settings, settings["reinforce on CartPole-v1"])) == [
+        "CartPole-v1: environment wrappers are the same for all: VecMonitor."
+    ]
+
+
+def test_zero_has_no_minus():
+    assert [report.number(value, 92) for value in (-0.06, -0.6, 0.4)] == ["0", "−1", "0"]
+
+
+def test_seconds_of_different_machines_are_not_compared():
+    several = rows(reinforce=[500, 500], a2c=[500, 500], ppo=[500, 500])
+    several.loc[several["algo"] == "ppo", "cpu"] = "another"
+    table = report.threshold_table(several)
+    assert "| CartPole-v1 | A2C | 2 of 2 | 5.0 | 1.0 | 30,000 |" in table
+    assert "| CartPole-v1 | PPO | 2 of 2 | 5.0 |  | 30,000 |" in table
+
+
 def test_evaluations_that_are_too_short_to_tell_algorithms_apart_are_named():
     """A standard error of more than a quarter of the way from the worst algorithm's mean to the best's."""
     noisy = rows("Own-v0", reinforce=[1] * 5, a2c=[2] * 5, ppo=[1.5] * 5)

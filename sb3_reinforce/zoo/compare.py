@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 RESULTS, CURVES, SETTINGS, RUNS = "results.csv", "curves.csv", "settings.json", "runs"
 #: Held while a command works in the folder.
 LOCK = ".lock"
-#: Actions drawn at random are played for this many episodes or, after the first, seconds.
+#: Actions drawn at random are played for this many episodes, or seconds.
 RANDOM_EPISODES, RANDOM_SECONDS = 50, 10.0
 
 
@@ -338,7 +338,7 @@ def _env_kwargs(contestant: Contestant, env_id: str) -> dict[str, Any]:
 
 
 def random_return(env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> float | None:
-    """Mean return of actions drawn at random; None if an episode does not end soon.
+    """Mean return of actions drawn at random; None if the first episode does not end soon.
 
     :param env_kwargs: arguments of the environment
     """

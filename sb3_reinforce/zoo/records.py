@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("sb3_reinforce", "stable_baselines3", "sb3_contrib", "rl_zoo3", "tianshou", "torch", "numpy", "gymnasium")
+#: Their versions decide what an environment does.
+SIMULATORS = ("mujoco", "box2d", "ale_py")
 
 #: Columns that are no numbers, whatever their digits.
 TEXTS = ("settings", "resolved", "commit")
@@ -89,15 +91,15 @@ def replace(path: Path, text: str) -> None:
         beside.unlink(missing_ok=True)
 
 
-def provenance(paths: Iterable[str] = (".",), folder: Path | None = None) -> Row:
+def provenance(paths: Iterable[str] = (":/",), folder: Path | None = None) -> Row:
     """Versions, processor, machine and commit of this process.
 
-    :param paths: what of the repository has to be as committed, or ``-dirty`` is added to the commit
+    :param paths: what of the repository has to be as committed, or ``-dirty`` is added to the commit; by default all
     :param folder: a folder of that repository, to which ``paths`` are relative; None: the current one
     :return: ``versions``, ``cpu`` (with a digest that identifies the machine) and ``commit``, empty outside of a repository
     """
     versions = {"python": platform.python_version()}
-    for package in PACKAGES:
+    for package in PACKAGES + SIMULATORS:
         try:
             versions[package] = version(package)
         except PackageNotFoundError:

@@ -3,9 +3,9 @@
 All are functions of tables. ``rows`` has a line for each run: ``algo``, ``env``, ``seed``, ``steps``, ``return_mean`` and
 ``return_std`` over ``n_episodes`` of the last model, ``held`` (steps of the environment that one action takes), ``threshold``
 and ``random_return`` of the environment (NaN: not known), ``steps_to_threshold`` and ``seconds_to_threshold`` (NaN: never),
-and the ``command``. ``curves`` has a line for each point of a run's learning curve: ``algo``, ``env``, ``seed``, ``steps``,
-``seconds``, ``return_mean``, and ``n_episodes``, how many returns that is the mean of. Algorithms and environments are in the
-order of ``rows``, and the first algorithm is what the others are compared with.
+the ``command`` and the ``cpu``. ``curves`` has a line for each point of a run's learning curve: ``algo``, ``env``, ``seed``,
+``steps``, ``seconds``, ``return_mean``, and ``n_episodes``, how many returns that is the mean of. Algorithms and environments
+are in the order of ``rows``, and the first algorithm is what the others are compared with.
 """
 
 from collections.abc import Mapping, Sequence
@@ -60,7 +60,7 @@ def colours(algos: Sequence[str]) -> dict[str, str]:
 def number(value: float, scale: float = np.inf) -> str:
     """Two or three digits of numbers of this scale, and a true minus."""
     digits = 0 if scale >= 10 else 2 if scale >= 1 else 3
-    return f"{value:.{digits}f}".replace("-", "−")
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")  # + 0.0: no minus before a zero
 
 
 def steps_of(steps: float) -> str:
@@ -105,12 +105,14 @@ def results_table(rows: pd.DataFrame, quoted: pd.DataFrame | None = None, algos:
 
 
 def threshold_table(rows: pd.DataFrame) -> str:
-    """Median seconds and steps until the threshold was reached, of algorithms with two seeds or more."""
+    """Median seconds and steps until the threshold was reached, of algorithms with two seeds or more. Seconds are compared
+    where they are of the same machines."""
     first = rows["algo"].iloc[0]
     lines = [f"| | | reached by | seconds | × {label(first)}'s | steps |", "|---|---|---|---|---|---|"]
     for env_id in in_order(rows["env"]):
         here = rows[rows["env"] == env_id]
         ours = here[here["algo"] == first]["seconds_to_threshold"].fillna(np.inf).median()
+        machines = set(here[here["algo"] == first]["cpu"])
         for algo in in_order(rows["algo"]):
             own = here[here["algo"] == algo]
             if len(own) < 2 or own["threshold"].isna().all():
@@ -118,7 +120,8 @@ def threshold_table(rows: pd.DataFrame) -> str:
             # A run that never got there counts as infinitely slow.
             seconds, steps = (own[f"{name}_to_threshold"].fillna(np.inf).median() for name in ("seconds", "steps"))
             reached = f"{own['steps_to_threshold'].notna().sum()} of {len(own)}"
-            ratio = f"{seconds / ours:.1f}" if algo != first and np.isfinite(seconds) and np.isfinite(ours) else ""
+            comparable = algo != first and np.isfinite([seconds, ours]).all() and set(own["cpu"]) == machines
+            ratio = f"{seconds / ours:.1f}" if comparable else ""
             shown = f"{seconds:.1f} | {ratio} | {steps:,.0f}" if np.isfinite(seconds) else "— | | —"
             lines.append(f"| {env_id} | {label(algo)} | {reached} | {shown} |")
     return "\n".join(lines)
@@ -269,6 +272,10 @@ def cautions(rows: pd.DataFrame, settings: Mapping[str, Mapping[str, Any]]) -> l
         if len(set(kwargs.values())) > 1:
             own = ", ".join(f"{label(algo)}: {each}" for algo, each in kwargs.items())
             found.append(f"{env_id}: `env_kwargs` differ ({own}), so the environments are not the same.")
+        normalizing = {algo: bool(settings.get(f"{algo} on {env_id}", {}).get("normalize")) for algo in wrappers}
+        if len(set(normalizing.values())) > 1:
+            with_it, without = (", ".join(label(a) for a, does in normalizing.items() if does is w) for w in (True, False))
+            found.append(f"{env_id}: `normalize` is among the hyperparameters of {with_it}, and not of {without}.")
         others = here[(here["entry"] != env_id) & (here["entry"] != "atari")].drop_duplicates("algo")
         for entry, those in others.groupby("entry", sort=False):
             has, takes = ("has", "takes") if len(those) == 1 else ("have", "take")
@@ -277,7 +284,7 @@ def cautions(rows: pd.DataFrame, settings: Mapping[str, Mapping[str, Any]]) -> l
     for env_id in in_order(rows["env"]):
         here = rows[rows["env"] == env_id]
         found += [*_cautions_of_evaluation(here), *_cautions_of_scale(here)]
-    tuned = rows[(rows["algo"] == "reinforce") & (rows["entry"] == rows["env"]) & (rows["seed"] < FRESH_SEED)]
+    tuned = rows[rows["algo"].str.startswith("reinforce") & (rows["entry"] == rows["env"]) & (rows["seed"] < FRESH_SEED)]
     tuned = tuned[~tuned["command"].str.contains("--conf-file")]
     if len(tuned):
         found.append(
@@ -339,8 +346,9 @@ def _asked(settings: Mapping[str, Any], rows: pd.DataFrame) -> tuple[list[str], 
 
 def _wrappers(arguments: Mapping[str, Any]) -> str:
     """Names of what changes the environment."""
-    wrappers = arguments.get("env_wrapper") or []
-    wrappers = wrappers if isinstance(wrappers, list) else [wrappers]
+    wrappers: list[Any] = []
+    for found in (arguments.get("env_wrapper") or [], arguments.get("vec_env_wrapper") or []):
+        wrappers += found if isinstance(found, list) else [found]
     names = [wrapper if isinstance(wrapper, str) else next(iter(wrapper)) for wrapper in wrappers]
     values = ["" if isinstance(wrapper, str) else f"({next(iter(wrapper.values()))})" for wrapper in wrappers]
     named = [name.rpartition(".")[2] + value.replace("'", "") for name, value in zip(names, values, strict=True)]
