@@ -41,9 +41,8 @@ def _offer_hyperparameters(manager_class: Any, package: Path) -> None:
     read = manager_class.read_hyperparameters
     if read.__name__ == "read_offered_hyperparameters":
         return
-    *files, textbook = OURS
-    ours = {str(folder / name): name for folder in folders(package) for name in files}
-    ours |= {name: name for name in (*files, textbook)}
+    ours = {str(folder / name): name for folder in folders(package) for name in OURS}
+    ours |= {name: name for name in OURS}
 
     def read_offered_hyperparameters(manager: Any) -> Any:
         if manager.config in ours and not Path(manager.config).is_file():
