@@ -17,8 +17,11 @@ from learning import EQUAL_STEPS, VARIANTS, reported, taken
 from matplotlib.figure import Figure
 from records import RESULTS, show
 
-from sb3_reinforce.zoo import hyperparams_file, report, statistics
+from sb3_reinforce.zoo import hyperparams_file, statistics
+from sb3_reinforce.zoo.charts import curves_chart, profiles_chart
+from sb3_reinforce.zoo.names import LABELS, colours, in_order, label, number
 from sb3_reinforce.zoo.records import TEXTS
+from sb3_reinforce.zoo.tables import FEWEST_ENVS, FEWEST_SEEDS, aggregate_table, results_table, threshold_table
 
 QUOTED = RESULTS.parent / "quoted.csv"
 #: What ``sb3-reinforce compare`` has recorded of environments that no file of hyperparameters knows.
@@ -38,7 +41,7 @@ LESS_AND_LESS = ["reinforce", "reinforce_once", "reinforce_textbook"]
 SEARCHED = [f"{algo}_searched" for algo in FIRST_PAGE]
 #: The trials of that search.
 TRIALS = RESULTS / "search.csv"
-report.LABELS |= {
+LABELS |= {
     "reinforce_textbook": "REINFORCE, textbook",
     "reinforce_once": "REINFORCE, `n_epochs=1`",
     "reinforce_unwrapped": "REINFORCE, no wrappers",
@@ -74,7 +77,7 @@ def losses(rows: pd.DataFrame, quoted: pd.DataFrame) -> str:
     """Where another algorithm of the first page has the higher mean, what was quoted among it."""
     found = []
     means = {**_means(quoted), **_means(rows)}  # what was run replaces what was quoted
-    env_ids = report.in_order(rows["env"])
+    env_ids = in_order(rows["env"])
     for algo in FIRST_PAGE[1:]:
         both = [env for env in env_ids if {(algo, env), ("reinforce", env)} <= means.keys()]
         better = [env for env in both if means[algo, env] > means["reinforce", env]]
@@ -82,7 +85,7 @@ def losses(rows: pd.DataFrame, quoted: pd.DataFrame) -> str:
         names = ", ".join(better) or "none"
         if len(better) > len(others):
             names = "all but " + ", ".join(others) if others else "all"
-        found.append(f"{report.label(algo)}'s mean is higher on {len(better)} of {len(both)}: {names}.")
+        found.append(f"{label(algo)}'s mean is higher on {len(better)} of {len(both)}: {names}.")
     return "**Where REINFORCE loses.** " + "\n".join(found)
 
 
@@ -93,13 +96,13 @@ def _means(rows: pd.DataFrame) -> dict[tuple[str, str], float]:
 def variants_table(rows: pd.DataFrame, algos: list[str]) -> str:
     """Variants beside what they are variants of, on the environments where one of them was run."""
     where = rows.loc[rows["algo"].isin({*algos} & {*VARIANTS}), "env"]
-    return report.results_table(rows[rows["env"].isin(where)], algos=algos)
+    return results_table(rows[rows["env"].isin(where)], algos=algos)
 
 
 def scores(rows: pd.DataFrame, algos: list[str]) -> statistics.Scores:
     rows = rows[rows["algo"].isin(algos)]  # variants were run on fewer environments
     run = [algo for algo in algos if algo in set(rows["algo"])]
-    return statistics.scores(rows, run, report.FEWEST_ENVS, report.FEWEST_SEEDS)
+    return statistics.scores(rows, run, FEWEST_ENVS, FEWEST_SEEDS)
 
 
 def trials_table() -> str:
@@ -107,18 +110,18 @@ def trials_table() -> str:
     trials = pd.read_csv(TRIALS)
     lines = ["| | | best trial | median trial |", "|---|---|---|---|"]
     for (env_id, algo), returns in trials.groupby(["env", "algo"], sort=False)["return_mean"]:
-        best, median = report.number(returns.max()), report.number(returns.median())
-        lines.append(f"| {env_id} | {report.label(algo)} | {best} | {median} |")
+        best, median = number(returns.max()), number(returns.median())
+        lines.append(f"| {env_id} | {label(algo)} | {best} | {median} |")
     return "\n".join(lines)
 
 
 def own_table() -> str:
-    return report.results_table(pd.read_csv(OWN), algos=FIRST_PAGE)
+    return results_table(pd.read_csv(OWN), algos=FIRST_PAGE)
 
 
 def seconds_chart(curves: pd.DataFrame, env_id: str, path: Path) -> None:
     """Training returns of one environment against seconds: the picture at the top of README."""
-    colour = report.colours(FIRST_PAGE)
+    colour = colours(FIRST_PAGE)
     figure = Figure(figsize=(7, 3.2), layout="constrained")
     axis = figure.subplots()
     for algo in reversed(FIRST_PAGE):  # ours above the others
@@ -127,7 +130,7 @@ def seconds_chart(curves: pd.DataFrame, env_id: str, path: Path) -> None:
         if curve is None:
             continue
         width = 2.4 if algo == "reinforce" else 1.6
-        axis.plot(curve.seconds, curve.mean, color=colour[algo], label=report.label(algo), linewidth=width)
+        axis.plot(curve.seconds, curve.mean, color=colour[algo], label=label(algo), linewidth=width)
         axis.fill_between(curve.seconds, curve.low, curve.high, color=colour[algo], alpha=0.15, linewidth=0)
     axis.set(title=env_id, xlabel="seconds of training", ylabel="return in training", xscale="log")
     axis.xaxis.set_major_formatter("{x:g}")
@@ -146,31 +149,31 @@ def main() -> None:
     rows = everything[everything["algo"].isin(ALGOS)]
     if rows.empty:
         parser.error(f"{args.results}: every row was given a number of steps, or is of hyperparameters that have changed")
-    report.curves_chart(curves, ALGOS, args.results.with_name("learning_curves.png"))
+    curves_chart(curves, ALGOS, args.results.with_name("learning_curves.png"))
     seconds_chart(curves, "CartPole-v1", args.results.with_name("cartpole.png"))
     by_algo, quoted = scores(rows, ALGOS), pd.read_csv(QUOTED)
     equal = load(EQUAL, EQUAL_STEPS)
     equal_by_algo = scores(equal, FIRST_PAGE)
     tables = {
         "losses": losses(rows, quoted),
-        "first page": report.results_table(rows, quoted, FIRST_PAGE),
-        "results": report.results_table(rows, quoted, ALGOS),
+        "first page": results_table(rows, quoted, FIRST_PAGE),
+        "results": results_table(rows, quoted, ALGOS),
         "wrappers": variants_table(everything, WITH_AND_WITHOUT),
         "textbook": variants_table(everything, TEXTBOOK),
         "trials": trials_table(),
         "searched": variants_table(everything, SEARCHED),
         "own": own_table(),
-        "threshold": report.threshold_table(rows),
-        "aggregate": report.aggregate_table(by_algo, "results/profiles.png"),
+        "threshold": threshold_table(rows),
+        "aggregate": aggregate_table(by_algo, "results/profiles.png"),
         "equal losses": losses(equal, quoted[:0]),
-        "equal": report.results_table(equal, algos=FIRST_PAGE),
+        "equal": results_table(equal, algos=FIRST_PAGE),
         "equal wrappers": variants_table(equal, WITH_AND_WITHOUT),
         "equal textbook": variants_table(equal, LESS_AND_LESS),
-        "equal aggregate": report.aggregate_table(equal_by_algo, "results/equal_profiles.png"),
+        "equal aggregate": aggregate_table(equal_by_algo, "results/equal_profiles.png"),
     }
     for name, each in (("profiles.png", by_algo), ("equal_profiles.png", equal_by_algo)):
         if each:
-            report.profiles_chart(each, args.results.with_name(name))
+            profiles_chart(each, args.results.with_name(name))
     for name, table in tables.items():
         show(name, table, args.results)
 

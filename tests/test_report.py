@@ -13,7 +13,8 @@ pytest.importorskip("rliable")
 pytest.importorskip("rl_zoo3")
 
 from sb3_reinforce import zoo  # noqa: E402
-from sb3_reinforce.zoo import report, statistics  # noqa: E402
+from sb3_reinforce.zoo import names, report, statistics, tables  # noqa: E402
+from sb3_reinforce.zoo.cautions import cautions  # noqa: E402
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 PAGES = [BENCHMARKS / "README.md", BENCHMARKS.parent / "README.md"]
@@ -67,7 +68,7 @@ QUOTED = pd.DataFrame(
 
 
 def test_what_was_run_is_never_replaced_by_what_was_quoted():
-    table = report.results_table(rows(reinforce=[400, 500], a2c=[300, 300]), QUOTED, ["reinforce", "a2c", "trpo"])
+    table = tables.results_table(rows(reinforce=[400, 500], a2c=[300, 300]), QUOTED, ["reinforce", "a2c", "trpo"])
     header, _, line = table.splitlines()
     assert header == "| | REINFORCE | A2C | TRPO |"
     assert line == "| CartPole-v1 | **450** (400, 500), 2 × 50k | **300** (300, 300), 2 × 50k | *2 ± 4, 6M* |"
@@ -76,18 +77,18 @@ def test_what_was_run_is_never_replaced_by_what_was_quoted():
 def test_the_table_says_where_actions_are_held():
     """Else the settings that hold them would pass for the environment as it is."""
     held, not_held = rows(reinforce=[-110, -108], held=16), rows(a2c=[-120, -120])
-    *_, line = report.results_table(pd.concat([held, not_held])).splitlines()
+    *_, line = tables.results_table(pd.concat([held, not_held])).splitlines()
     assert line == "| CartPole-v1 | **−109** (−110, −108), 2 × 50k, held 16 | **−120** (−120, −120), 2 × 50k |"
 
 
 def test_small_returns_are_not_rounded_away():
-    *_, line = report.results_table(rows(reinforce=[0.25, 0.5], a2c=[-0.125])).splitlines()
+    *_, line = tables.results_table(rows(reinforce=[0.25, 0.5], a2c=[-0.125])).splitlines()
     assert line == "| CartPole-v1 | **0.375** (0.250, 0.500), 2 × 50k | **−0.125**, 1 × 50k |"
 
 
 def test_a_run_that_never_reached_the_threshold_counts_as_slow():
     """Else an algorithm would look the faster, the fewer of its runs succeed."""
-    table = report.threshold_table(rows(reinforce=[500, 500, 500], a2c=[500, 100, 100]))
+    table = tables.threshold_table(rows(reinforce=[500, 500, 500], a2c=[500, 100, 100]))
     assert "| REINFORCE | 3 of 3 | 5.0 |  | 30,000 |" in table
     assert "| A2C | 1 of 3 | — | | — |" in table
 
@@ -118,15 +119,15 @@ def test_an_environment_with_few_seeds_does_not_take_those_of_the_others():
 
 
 def test_one_environment_is_no_aggregate():
-    scores = statistics.scores(rows(reinforce=[475] * 3, a2c=[400] * 3), ["reinforce", "a2c"], report.FEWEST_ENVS)
+    scores = statistics.scores(rows(reinforce=[475] * 3, a2c=[400] * 3), ["reinforce", "a2c"], tables.FEWEST_ENVS)
     assert scores == {}
-    assert report.aggregate_table(scores) == ""
+    assert tables.aggregate_table(scores) == ""
 
 
 def test_aggregates_compare_every_algorithm_with_the_first(monkeypatch):
     monkeypatch.setattr(statistics, "REPETITIONS", 20)
     scores = {"reinforce": np.full((4, 2), 1.0), "a2c": np.full((4, 2), 0.5)}
-    table = report.aggregate_table(scores)
+    table = tables.aggregate_table(scores)
     assert "| 2 environments × 4 seeds |" in table
     assert "Of 4 seeds, the intervals say little." in table
     assert "| REINFORCE | 1.00 (1.00 to 1.00) |  |" in table
@@ -154,13 +155,13 @@ def test_where_no_threshold_is_named_the_curves_say_how_soon():
         curve((10, 0.5, 7), algo="reinforce", env="own", seed=1),
         curve((10, 0.5, 5.9), algo="a2c", env="own", seed=0),
     ]
-    reached = report.with_targets(runs, pd.concat(points))
+    reached = tables.with_targets(runs, pd.concat(points))
     assert list(reached["threshold"]) == [6.0] * 4
     np.testing.assert_array_equal(reached["steps_to_threshold"], [20, 10, np.nan, np.nan])
     np.testing.assert_array_equal(reached["seconds_to_threshold"], [1.0, 0.5, np.nan, np.nan])
-    assert "| own | REINFORCE | 2 of 2 | 0.8 |  | 15 |" in report.threshold_table(reached)
+    assert "| own | REINFORCE | 2 of 2 | 0.8 |  | 15 |" in tables.threshold_table(reached)
     assert runs["threshold"].isna().all()
-    pd.testing.assert_frame_equal(report.with_targets(rows(a=[1]), pd.DataFrame()), rows(a=[1]))
+    pd.testing.assert_frame_equal(tables.with_targets(rows(a=[1]), pd.DataFrame()), rows(a=[1]))
 
 
 def test_a_threshold_is_reached_by_the_mean_of_twenty_returns_or_more():
@@ -189,7 +190,7 @@ def test_mean_curve_is_of_where_all_runs_have_points():
 def test_cautions_of_a_fair_comparison_are_none():
     fair = rows(reinforce=[1] * 5, a2c=[2] * 5)
     fair["seed"] += 1000
-    assert report.cautions(fair, {}) == []
+    assert cautions(fair, {}) == []
 
 
 def test_cautions_name_what_is_not_equal():
@@ -200,7 +201,7 @@ def test_cautions_name_what_is_not_equal():
         ]
     )
     wrapper = {"env_wrapper": [{"rl_zoo3.wrappers.FrameSkip": {"skip": 2}}]}
-    assert report.cautions(unfair, {"reinforce on CartPole-v1": wrapper}) == [
+    assert cautions(unfair, {"reinforce on CartPole-v1": wrapper}) == [
         "CartPole-v1: of 3 runs, A2C has 2: the others have failed, or were not run.",
         "CartPole-v1: numbers of steps differ (REINFORCE 10k, A2C 50k). `-n` makes them alike.",
         "CartPole-v1: environment wrappers differ (REINFORCE: FrameSkip({skip: 2}), A2C: none). "
@@ -221,24 +222,24 @@ def test_what_is_normalized_or_wrapped_for_some_is_named():
         "normalize": "dict(norm_reward=False)",
         "vec_env_wrapper": ["stable_baselines3.common.vec_env.VecMonitor"],
     }
-    assert report.cautions(several, settings) == [
+    assert cautions(several, settings) == [
         "CartPole-v1: environment wrappers differ (REINFORCE: VecMonitor, A2C: none, PPO: none). `--same-wrappers` or "
         "`--no-wrappers` make them equal.",
         "CartPole-v1: `normalize` is among the hyperparameters of REINFORCE, and not of A2C, PPO.",
     ]
-    assert report.cautions(several, dict.fromkeys(settings, settings["reinforce on CartPole-v1"])) == [
+    assert cautions(several, dict.fromkeys(settings, settings["reinforce on CartPole-v1"])) == [
         "CartPole-v1: environment wrappers are the same for all: VecMonitor."
     ]
 
 
 def test_zero_has_no_minus():
-    assert [report.number(value, 92) for value in (-0.06, -0.6, 0.4)] == ["0", "−1", "0"]
+    assert [names.number(value, 92) for value in (-0.06, -0.6, 0.4)] == ["0", "−1", "0"]
 
 
 def test_seconds_of_different_machines_are_not_compared():
     several = rows(reinforce=[500, 500], a2c=[500, 500], ppo=[500, 500])
     several.loc[several["algo"] == "ppo", "cpu"] = "another"
-    table = report.threshold_table(several)
+    table = tables.threshold_table(several)
     assert "| CartPole-v1 | A2C | 2 of 2 | 5.0 | 1.0 | 30,000 |" in table
     assert "| CartPole-v1 | PPO | 2 of 2 | 5.0 |  | 30,000 |" in table
 
@@ -247,34 +248,34 @@ def test_evaluations_that_are_too_short_to_tell_algorithms_apart_are_named():
     """A standard error of more than a quarter of the way from the worst algorithm's mean to the best's."""
     noisy = rows("Own-v0", reinforce=[1] * 5, a2c=[2] * 5, ppo=[1.5] * 5)
     noisy["seed"] += 1000
-    assert report.cautions(noisy.assign(return_std=0.24 * 20**0.5), {}) == []
+    assert cautions(noisy.assign(return_std=0.24 * 20**0.5), {}) == []
     noisy["return_std"] = 0.26 * 20**0.5
-    assert report.cautions(noisy, {}) == [
+    assert cautions(noisy, {}) == [
         "Own-v0: a model's mean over 20 episodes has a standard error of 0.260, and the algorithms' means are 1.00 apart or "
         "less. `--eval-episodes` takes more than 20."
     ]
-    assert report.cautions(noisy.assign(n_episodes=40), {}) == []
-    assert report.cautions(noisy[noisy["algo"] == "a2c"], {}) == []
+    assert cautions(noisy.assign(n_episodes=40), {}) == []
+    assert cautions(noisy[noisy["algo"] == "a2c"], {}) == []
 
 
 def test_hyperparameters_of_the_users_are_not_said_to_be_ours():
     own = rows(reinforce=[1] * 5).assign(command="sb3-reinforce train --algo reinforce --conf-file mine.yml")
-    assert report.cautions(own, {}) == []
+    assert cautions(own, {}) == []
 
 
 def test_environments_of_other_arguments_are_named():
     several = rows(reinforce=[1] * 5, a2c=[2] * 5)
     several["seed"] += 1000
     settings = {"reinforce on CartPole-v1": {}, "a2c on CartPole-v1": {"env_kwargs": {"bonus": 1.0}}}
-    assert report.cautions(several, settings) == [
+    assert cautions(several, settings) == [
         "CartPole-v1: `env_kwargs` differ (REINFORCE: none, A2C: {'bonus': 1.0}), so the environments are not the same."
     ]
     settings["reinforce on CartPole-v1"] = settings["a2c on CartPole-v1"]
-    assert report.cautions(several, settings) == []
+    assert cautions(several, settings) == []
 
 
 def test_a_run_that_diverged_hides_no_digits_of_the_others():
-    table = report.results_table(rows("Own-v0", reinforce=[-2.553, -2.7], ppo=[-2.875, -2.9], a2c=[-22.7, -0.689]))
+    table = tables.results_table(rows("Own-v0", reinforce=[-2.553, -2.7], ppo=[-2.875, -2.9], a2c=[-22.7, -0.689]))
     assert "**−2.63** (−2.70, −2.55)" in table
 
 
@@ -282,7 +283,7 @@ def test_what_failed_altogether_is_named():
     """An algorithm or an environment without one finished run is part of what was asked for."""
     finished = rows("Own-v0", threshold=np.nan, a2c=[1, 2])
     settings = {f"{algo} on {env}": {} for env in ("Own-v0", "Bad-v0") for algo in ("reinforce", "a2c")}
-    assert report.cautions(finished, settings)[:2] == [
+    assert cautions(finished, settings)[:2] == [
         "Own-v0: of 2 runs, REINFORCE has 0: the others have failed, or were not run.",
         "Bad-v0: no run was finished.",
     ]
@@ -297,7 +298,7 @@ def test_what_has_no_scale_is_named():
         rows("Flat-v0", threshold=np.nan, random_return=np.nan, a2c=[5, 5], reinforce=[5, 5]),
     ]
     several = pd.concat(fresh).reset_index(drop=True)
-    assert [line for line in report.cautions(several, {}) if "score" in line] == [
+    assert [line for line in cautions(several, {}) if "score" in line] == [
         "Own-v0: random actions have 9.00, and the best algorithm 3.50, so that the worst run has the score 0.",
         "Dark-v0: the return of random actions is not known, so that the worst run has the score 0.",
         "Easy-v0: random actions have 21, and its threshold 20, so that the worst run has the score 0.",
@@ -305,7 +306,7 @@ def test_what_has_no_scale_is_named():
         "Flat-v0: no run is worse than another, so that there are no scores.",
     ]
     curves = pd.concat([curve((10, 1.0, 2.0), algo=row.algo, env=row.env, seed=row.seed) for row in several.itertuples()])
-    text = report._markdown(several, report.with_targets(several, curves), {}, {}, {})
+    text = report._markdown(several, tables.with_targets(several, curves), {}, {}, {})
     assert "- Own-v0: 2.88. The environment names no threshold, so this is 75% of the way from the worst run to the" in text
     assert text.count("from the worst run to the best algorithm") == 2
 
@@ -332,12 +333,12 @@ def test_what_was_not_asked_for_is_not_missed():
         entry="default"
     )
     settings = {key: {} for key in ("reinforce on Own-v0", "a2c on Own-v0", "a2c on Other-v0")}
-    assert not [line for line in report.cautions(several, settings) if "have failed" in line]
+    assert not [line for line in cautions(several, settings) if "have failed" in line]
 
 
 def test_whoever_takes_the_default_is_named_once():
     several = rows("Own-v0", a2c=[1], reinforce=[1], ppo=[1]).assign(entry=["default", "default", "Own-v1"])
-    assert [line for line in report.cautions(several, {}) if "hyperparameters for it" in line] == [
+    assert [line for line in cautions(several, {}) if "hyperparameters for it" in line] == [
         "Own-v0: A2C, REINFORCE have no hyperparameters for it, and take those of `default`.",
         "Own-v0: PPO has no hyperparameters for it, and takes those of `Own-v1`.",
     ]
@@ -346,7 +347,7 @@ def test_whoever_takes_the_default_is_named_once():
 def test_wrappers_that_all_have_are_named():
     arguments = {"env_wrapper": [{"rl_zoo3.wrappers.FrameSkip": {"skip": 2}}]}
     settings = {f"{algo} on CartPole-v1": arguments for algo in ("reinforce", "a2c")}
-    found = report.cautions(rows(reinforce=[1] * 5, a2c=[2] * 5), settings)
+    found = cautions(rows(reinforce=[1] * 5, a2c=[2] * 5), settings)
     assert "CartPole-v1: environment wrappers are the same for all: FrameSkip({skip: 2})." in found
 
 
@@ -354,7 +355,7 @@ def test_few_given_steps_may_differ():
     """Batches are completed, and episodes that are not finished are not counted."""
     given = pd.concat([rows(reinforce=[1]).assign(steps=3200), rows(a2c=[1]).assign(steps=1600)]).assign(budget=3000)
     differ = "CartPole-v1: numbers of steps differ (REINFORCE 3,200, A2C 1,600). A greater `-n` makes them more alike."
-    assert differ in report.cautions(given, {})
+    assert differ in cautions(given, {})
 
 
 @pytest.mark.parametrize("algos", [("reinforce",), ("reinforce", "sac", "mine")])
@@ -451,8 +452,8 @@ def test_the_pages_are_up_to_date_with_what_was_learned(preset, monkeypatch):
     all_rows, quoted = preset.load(BENCHMARKS / "results/learning.csv"), pd.read_csv(preset.QUOTED)
     learned = all_rows[all_rows["algo"].isin(preset.ALGOS)]
     everything, first_page = (page.read_text() for page in PAGES)
-    assert report.results_table(learned, quoted, preset.ALGOS) in everything
-    assert report.threshold_table(learned) in everything
+    assert tables.results_table(learned, quoted, preset.ALGOS) in everything
+    assert tables.threshold_table(learned) in everything
     assert preset.variants_table(all_rows, preset.WITH_AND_WITHOUT) in everything
     assert preset.variants_table(all_rows, preset.TEXTBOOK) in everything
     assert preset.own_table() in everything
@@ -460,11 +461,11 @@ def test_the_pages_are_up_to_date_with_what_was_learned(preset, monkeypatch):
     assert preset.losses(equal, quoted[:0]) in everything
     assert preset.variants_table(equal, preset.WITH_AND_WITHOUT) in everything
     assert preset.variants_table(equal, preset.LESS_AND_LESS) in everything
-    assert report.results_table(equal, algos=preset.FIRST_PAGE) in everything
-    assert report.results_table(learned, quoted, preset.FIRST_PAGE) in first_page
+    assert tables.results_table(equal, algos=preset.FIRST_PAGE) in everything
+    assert tables.results_table(learned, quoted, preset.FIRST_PAGE) in first_page
     assert preset.losses(learned, quoted) in first_page
     monkeypatch.setattr(statistics, "REPETITIONS", 10)  # of the bootstrap, which takes half a minute otherwise
-    aggregate = report.aggregate_table(preset.scores(equal, preset.FIRST_PAGE), "results/equal_profiles.png")
+    aggregate = tables.aggregate_table(preset.scores(equal, preset.FIRST_PAGE), "results/equal_profiles.png")
     assert without_intervals(aggregate) in without_intervals(everything)
 
 
@@ -472,7 +473,7 @@ def test_the_pages_are_up_to_date_with_what_was_learned(preset, monkeypatch):
 def test_the_aggregate_of_equal_steps_is_up_to_date(preset):
     """Its intervals too, which take half a minute."""
     scores = preset.scores(preset.load(preset.EQUAL, preset.EQUAL_STEPS), preset.FIRST_PAGE)
-    assert report.aggregate_table(scores, "results/equal_profiles.png") in PAGES[0].read_text()
+    assert tables.aggregate_table(scores, "results/equal_profiles.png") in PAGES[0].read_text()
 
 
 def test_where_reinforce_loses(preset):
