@@ -24,10 +24,10 @@ import records
 from rl_zoo3.utils import ALGOS
 
 from sb3_reinforce import zoo
-from sb3_reinforce.zoo.compare import random_return
 from sb3_reinforce.zoo.settings import Contestant, Settings, resolved, settings
 from sb3_reinforce.zoo.settings import threshold as named_threshold
 from sb3_reinforce.zoo.sweep import Job, Run, Sweep, description, named
+from sb3_reinforce.zoo.tryout import random_return
 
 #: Files of hyperparameters that ``equal_search.py`` has found for these algorithms on these environments.
 SEARCHED = os.path.relpath(Path(__file__).parent / "searched")

@@ -24,7 +24,7 @@ pytest.importorskip("rl_zoo3")
 import filelock  # noqa: E402
 
 from sb3_reinforce import REINFORCE  # noqa: E402
-from sb3_reinforce.zoo import cli, compare, records, register, report, runs, sweep  # noqa: E402
+from sb3_reinforce.zoo import cli, plan, records, register, report, runs, sweep, tryout  # noqa: E402
 from sb3_reinforce.zoo.settings import (  # noqa: E402
     Contestant,
     digest,
@@ -102,8 +102,8 @@ def _own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The user is in a folder with a module of an environment."""
     (tmp_path / "own.py").write_text(OWN)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(compare, "RANDOM_EPISODES", 2)
-    monkeypatch.setattr(compare, "RANDOM_SECONDS", 0.2)
+    monkeypatch.setattr(tryout, "RANDOM_EPISODES", 2)
+    monkeypatch.setattr(tryout, "RANDOM_SECONDS", 0.2)
     for env_id in ("Own-v0", "Endless-v0"):
         gym.registry.pop(env_id, None)
     for module in ("own", "told"):
@@ -466,14 +466,14 @@ def test_seeds_may_begin_elsewhere() -> None:
 
 
 @pytest.mark.usefixtures("_quick")
-@pytest.mark.parametrize("within", ["try_out", "_import_environments"])
+@pytest.mark.parametrize("within", ["try_out", "import_environments"])
 def test_an_interruption_before_the_first_run_is_none_of_python(
     within: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(compare, within, interrupted)
+    monkeypatch.setattr(plan, within, interrupted)
     with pytest.raises(SystemExit) as end:
         run(*OWN_FLAGS, "--algos", "reinforce")
     assert end.value.code == 130
@@ -671,7 +671,7 @@ def test_random_actions_are_those_that_are_offered() -> None:
 
     gym.register("Offering-v0", Offering)
     try:
-        assert 20 < (compare.random_return("Offering-v0") or 0) < 60
+        assert 20 < (tryout.random_return("Offering-v0") or 0) < 60
     finally:
         del gym.registry["Offering-v0"]
 
@@ -804,16 +804,16 @@ def test_when_the_threshold_was_reached() -> None:
 
 def test_actions_at_random(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A mean of whole episodes; none where they do not end."""
-    monkeypatch.setattr(compare, "RANDOM_EPISODES", 50)
-    monkeypatch.setattr(compare, "RANDOM_SECONDS", 60)
-    low = compare.random_return("CartPole-v1")
-    assert low == compare.random_return("CartPole-v1")
+    monkeypatch.setattr(tryout, "RANDOM_EPISODES", 50)
+    monkeypatch.setattr(tryout, "RANDOM_SECONDS", 60)
+    low = tryout.random_return("CartPole-v1")
+    assert low == tryout.random_return("CartPole-v1")
     assert low is not None
     assert 15 < low < 30
     monkeypatch.syspath_prepend(str(tmp_path))
     __import__("own")
-    monkeypatch.setattr(compare, "RANDOM_SECONDS", 0.1)
-    assert compare.random_return("Endless-v0") is None
+    monkeypatch.setattr(tryout, "RANDOM_SECONDS", 0.1)
+    assert tryout.random_return("Endless-v0") is None
 
 
 @pytest.mark.usefixtures("_quick")

@@ -86,9 +86,9 @@ def test_the_commands_run(monkeypatch, capsys):
     """One after the other in one folder, with smaller budgets; ``compare`` tries out what it would run, and stops there."""
     for module in ("rl_zoo3", "rliable", "sb3_contrib"):
         pytest.importorskip(module)
-    from sb3_reinforce.zoo import cli, compare, sweep
+    from sb3_reinforce.zoo import cli, sweep, tryout
 
-    monkeypatch.setattr(compare, "RANDOM_EPISODES", 2)
+    monkeypatch.setattr(tryout, "RANDOM_EPISODES", 2)
     planned = []
     monkeypatch.setattr(sweep.Sweep, "work", lambda self, jobs, at_a_time: planned.extend(jobs) or {})
     smaller = {"train": ["-n", "60", "--eval-freq", "-1", "--num-threads", "1"], "enjoy": ["-n", "60"], "compare": []}

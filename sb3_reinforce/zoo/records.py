@@ -13,6 +13,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+#: Files of a comparison's folder.
+RESULTS, CURVES, SETTINGS = "results.csv", "curves.csv", "settings.json"
 PACKAGES = ("sb3_reinforce", "stable_baselines3", "sb3_contrib", "rl_zoo3", "tianshou", "torch", "numpy", "gymnasium")
 #: Their versions decide what an environment does.
 SIMULATORS = ("mujoco", "box2d", "ale_py")

@@ -28,8 +28,8 @@ def load(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
     :raises ValueError: if a file is not whole or of something else
     :raises OSError: if one is missing
     """
-    settings = records.read_json(folder / "settings.json")
-    rows, curves = _table(folder / "results.csv"), _table(folder / "curves.csv")
+    settings = records.read_json(folder / records.SETTINGS)
+    rows, curves = _table(folder / records.RESULTS), _table(folder / records.CURVES)
     algos, env_ids = asked(settings, rows)
     places = {"algo": algos.index, "env": env_ids.index, "seed": int}
     rows = rows.sort_values(list(places), key=lambda column: column.map(places[column.name]), kind="stable")
