@@ -26,7 +26,8 @@ from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from sb3_reinforce import REINFORCE
-from sb3_reinforce.vec_env import FastDummyVecEnv, GymnasiumVecEnv
+from sb3_reinforce.gymnasium_vec_env import GymnasiumVecEnv
+from sb3_reinforce.vec_env import FastDummyVecEnv
 from sb3_reinforce.zoo import hyperparams_file
 
 ENV = "CartPole-v1"

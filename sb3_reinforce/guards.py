@@ -16,7 +16,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_reinforce.arguments import require
 from sb3_reinforce.buffer import EpisodicRolloutBuffer
-from sb3_reinforce.vec_env import GymnasiumVecEnv
+from sb3_reinforce.gymnasium_vec_env import GymnasiumVecEnv
 
 
 def warn(message: str) -> None:

@@ -17,9 +17,11 @@ from sb3_reinforce.arguments import check_arguments
 from sb3_reinforce.batch import NOTHING, Batch, Given, copied
 from sb3_reinforce.buffer import EpisodicRolloutBuffer, truncated_at
 from sb3_reinforce.evaluation import Evaluator, cut_graph
+from sb3_reinforce.gymnasium_vec_env import resetting_of
+from sb3_reinforce.infos import own_info
 from sb3_reinforce.progress import with_bounded_progress_bars
 from sb3_reinforce.quota import NEXT_BATCH, THIS_BATCH, EpisodeQuota
-from sb3_reinforce.vec_env import as_vec_env, own_info, resetting_of
+from sb3_reinforce.vec_env import as_vec_env
 
 SelfEpisodic = TypeVar("SelfEpisodic", bound="EpisodicOnPolicyAlgorithm")
 

@@ -27,7 +27,7 @@ from stable_baselines3.common.vec_env import VecEnvWrapper, VecMonitor, VecNorma
 
 from sb3_reinforce import REINFORCE
 from sb3_reinforce.critic import check_targets
-from sb3_reinforce.vec_env import GymnasiumVecEnv
+from sb3_reinforce.gymnasium_vec_env import GymnasiumVecEnv
 
 BOX = spaces.Box(-1, 1, (2,), np.float32)
 DICT = spaces.Dict(position=BOX, speed=BOX)

@@ -17,7 +17,9 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecFrameStack, VecMonitor, VecNormalize
 
 from sb3_reinforce import REINFORCE
-from sb3_reinforce.vec_env import FastDummyVecEnv, GymnasiumVecEnv, as_vec_env, infos_of_each
+from sb3_reinforce.gymnasium_vec_env import GymnasiumVecEnv
+from sb3_reinforce.infos import infos_of_each
+from sb3_reinforce.vec_env import FastDummyVecEnv, as_vec_env
 
 #: Each environment's lengths of episodes, in turn.
 LENGTHS = ([2, 1, 3], [3, 1, 1], [5])

@@ -20,7 +20,8 @@ from stable_baselines3 import PPO
 
 import sb3_reinforce
 from sb3_reinforce import REINFORCE, zoo
-from sb3_reinforce.vec_env import FastDummyVecEnv, GymnasiumVecEnv
+from sb3_reinforce.gymnasium_vec_env import GymnasiumVecEnv
+from sb3_reinforce.vec_env import FastDummyVecEnv
 from sb3_reinforce.zoo import cli, search
 
 optuna = pytest.importorskip("optuna")

@@ -20,8 +20,8 @@ from sb3_reinforce.arguments import require
 from sb3_reinforce.batch import NOTHING, Given
 from sb3_reinforce.contrib.masks import MaskRule, masked_sampler
 from sb3_reinforce.guards import n_observations
+from sb3_reinforce.gymnasium_vec_env import resetting_of
 from sb3_reinforce.reinforce import REINFORCE
-from sb3_reinforce.vec_env import resetting_of
 
 SelfMaskableREINFORCE = TypeVar("SelfMaskableREINFORCE", bound="MaskableREINFORCE")
 

@@ -20,7 +20,8 @@ from stable_baselines3.common.monitor import ResultsWriter
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
-from sb3_reinforce.vec_env import FastDummyVecEnv, GymnasiumVecEnv
+from sb3_reinforce.gymnasium_vec_env import GymnasiumVecEnv
+from sb3_reinforce.vec_env import FastDummyVecEnv
 
 
 class EpisodesWritten(GymnasiumVecEnv):
