@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from sb3_reinforce.callbacks import AdaptiveEpisodesCallback, GradientStatsCallback
     from sb3_reinforce.contrib import MaskableREINFORCE as MaskableREINFORCE
     from sb3_reinforce.contrib import RecurrentREINFORCE as RecurrentREINFORCE
+    from sb3_reinforce.gymnasium_vec_env import GymnasiumVecEnv
     from sb3_reinforce.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
     from sb3_reinforce.reinforce import REINFORCE
+    from sb3_reinforce.vec_env import FastDummyVecEnv
 
 __version__ = version("sb3_reinforce")
 
@@ -23,7 +25,9 @@ __all__ = [
     "AdaptiveEpisodesCallback",
     "CnnPolicy",
     "EpisodicRolloutBuffer",
+    "FastDummyVecEnv",
     "GradientStatsCallback",
+    "GymnasiumVecEnv",
     "MlpPolicy",
     "MultiInputPolicy",
 ]
@@ -33,7 +37,9 @@ _MODULES = {
     "AdaptiveEpisodesCallback": "callbacks",
     "CnnPolicy": "policies",
     "EpisodicRolloutBuffer": "buffer",
+    "FastDummyVecEnv": "vec_env",
     "GradientStatsCallback": "callbacks",
+    "GymnasiumVecEnv": "gymnasium_vec_env",
     "MlpPolicy": "policies",
     "MultiInputPolicy": "policies",
     # Not in __all__: `from sb3_reinforce import *` must not need sb3-contrib.
