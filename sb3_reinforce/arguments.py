@@ -62,16 +62,13 @@ def _check_combinations(arguments: Mapping[str, Any]) -> None:
     baseline, return_type = arguments["baseline"], arguments["return_type"]
     if arguments["bootstrap_truncated"]:
         require(baseline == "value", '`baseline` must be "value" with `bootstrap_truncated=True`', baseline)
-        rule = '`return_type` must be "reward_to_go" with `bootstrap_truncated=True`: V is the value of the rest only then'
-        require(return_type == "reward_to_go", rule, return_type)
-    if arguments["exact_discounting"]:
-        rule = '`return_type` must be "reward_to_go" with `exact_discounting=True`: R(τ) is discounted exactly as it is'
-        require(return_type == "reward_to_go", rule, return_type)
-    if BASELINES[baseline].to_go_only:
-        rule = (
-            f'`return_type` must be "reward_to_go" with `{baseline=}`: R(τ) is the same at every step, so take "leave_one_out"'
-        )
-        require(return_type == "reward_to_go", rule, return_type)
+    for applies, option, why in (
+        (arguments["bootstrap_truncated"], "bootstrap_truncated=True", "V is the value of the rest only then"),
+        (arguments["exact_discounting"], "exact_discounting=True", "R(τ) is discounted exactly as it is"),
+        (BASELINES[baseline].to_go_only, f"{baseline=}", 'R(τ) is the same at every step, so take "leave_one_out"'),
+    ):
+        rule = f'`return_type` must be "reward_to_go" with `{option}`: {why}'
+        require(not applies or return_type == "reward_to_go", rule, return_type)
     normalize_advantage = arguments["normalize_advantage"]
     if baseline == "optimal":
         rule = (

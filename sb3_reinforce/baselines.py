@@ -4,7 +4,8 @@ A baseline b is subtracted from a step's return before it multiplies ∇log π. 
 it does not depend on the step's action. Which ones do is in the README's table of estimators.
 """
 
-from typing import NamedTuple, Protocol
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import torch as th
@@ -96,8 +97,8 @@ def _others_to_go(others: np.ndarray, totals: np.ndarray, lengths: np.ndarray, g
 
     .. math:: \sum_{k \ge t} \gamma^{k-t} \rho^i_{0:\min(k, H_i - 1)} o_{i,k}
 
-    They do not end where i does: i's ratio stays what it is then. To leave them out would let the baseline depend on i's
-    actions, which decide how long i lasts.
+    The others may outlast i. Their later rewards count, too, with i's last ratio: i's actions decide how long i lasts, and a
+    sum that ended with i would depend on them.
 
     :param others: :math:`o_{i,k}`, sum of the others' rewards at each step of i, float ``[M]``
     :param totals: sum of all rewards at each time, float ``[H]``: what :math:`o_{i,k}` is once i has ended
@@ -129,30 +130,42 @@ def _others_in_all(
     return ratios * so_far + discounts * (_others_to_go(others, totals, lengths, gamma, ratios) - ratios * others)
 
 
-def _mean(
-    rewards: np.ndarray,
-    lengths: np.ndarray,
-    gamma: float,
-    ratios: np.ndarray | None = None,
-    carried: np.ndarray | None = None,
-) -> np.ndarray:
+class Paid(NamedTuple):
+    """What a batch has paid, and how a baseline weighs it."""
+
+    rewards: np.ndarray
+    """Reward of each step, float ``[M]``."""
+    lengths: np.ndarray
+    """Number of steps of each trajectory, int ``[m]``, each at least 1."""
+    gamma: float
+    """Discount factor in (0, 1]."""
+    ratios: np.ndarray | None = None
+    """Likelihood ratio up to each step, float ``[M]``, by which each reward of the baseline is weighted, for rewards-to-go
+    that are weighted likewise; None: no weights."""
+    carried: np.ndarray | None = None
+    """Likelihood ratio up to each step of what an earlier policy has begun, float ``[M]``, by which the rewards of others are
+    weighted; None: nothing is carried."""
+
+    def to_others(self) -> np.ndarray:
+        """The rewards as the baselines of other trajectories have them, float ``[M]``."""
+        return self.rewards if self.carried is None else self.carried * self.rewards
+
+
+def _mean(paid: Paid) -> np.ndarray:
+    rewards, lengths, gamma, ratios, carried = paid
     if ratios is None and carried is None:
         return np.repeat(mean(trajectory_returns(rewards, lengths, gamma)), lengths)
-    # The trajectory's own return is not weighted twice, so that the estimate stays (m-1)/m of the leave-one-out one.
+    # A trajectory's own rewards are weighted with `ratios`, and not with `carried` as well, so that the estimate stays (m-1)/m
+    # of the leave-one-out one.
     m, own = len(lengths), np.repeat(trajectory_returns(rewards, lengths, gamma), lengths)
     if ratios is not None:
         own = _others_in_all(rewards, np.zeros(lengths.max()), lengths, gamma, ratios)
-    return (own + (m - 1) * _leave_one_out(rewards, lengths, gamma, ratios, carried)) / m
+    return (own + (m - 1) * _leave_one_out(paid)) / m
 
 
-def _leave_one_out(
-    rewards: np.ndarray,
-    lengths: np.ndarray,
-    gamma: float,
-    ratios: np.ndarray | None = None,
-    carried: np.ndarray | None = None,
-) -> np.ndarray:
-    of_others = rewards if carried is None else carried * rewards
+def _leave_one_out(paid: Paid) -> np.ndarray:
+    _, lengths, gamma, ratios, _ = paid
+    of_others = paid.to_others()
     if ratios is None:
         return np.repeat(leave_one_out(trajectory_returns(of_others, lengths, gamma)), lengths)
     t = time_steps(lengths)
@@ -160,51 +173,22 @@ def _leave_one_out(
     return _others_in_all(totals[t] - of_others, totals, lengths, gamma, ratios) / (len(lengths) - 1)
 
 
-def _time_leave_one_out(
-    rewards: np.ndarray,
-    lengths: np.ndarray,
-    gamma: float,
-    ratios: np.ndarray | None = None,
-    carried: np.ndarray | None = None,
-) -> np.ndarray:
+def _time_leave_one_out(paid: Paid) -> np.ndarray:
+    rewards, lengths, gamma, ratios, _ = paid
     if ratios is None:
         return time_leave_one_out(rewards_to_go(rewards, lengths, gamma), lengths)
-    of_others = rewards if carried is None else carried * rewards
-    t = time_steps(lengths)
+    t, of_others = time_steps(lengths), paid.to_others()
     totals, n_others = np.bincount(t, weights=of_others), np.bincount(t)[t] - 1
     to_go = _others_to_go(totals[t] - of_others, totals, lengths, gamma, ratios)
     return np.divide(to_go, n_others, out=np.zeros(len(t)), where=n_others > 0)
 
 
-class OfBatch(Protocol):
-    """A baseline that is made of the batch's rewards."""
-
-    def __call__(
-        self,
-        rewards: np.ndarray,
-        lengths: np.ndarray,
-        gamma: float,
-        ratios: np.ndarray | None = None,
-        carried: np.ndarray | None = None,
-    ) -> np.ndarray:
-        """The baseline of each step, float64 ``[M]``.
-
-        :param rewards: reward of each step, float ``[M]``
-        :param lengths: number of steps of each trajectory, int ``[m]``, each at least 1
-        :param gamma: discount factor in (0, 1]
-        :param ratios: likelihood ratio up to each step, float ``[M]``, by which each reward of the baseline is weighted, for
-            rewards-to-go that are weighted likewise; None: no weights
-        :param carried: likelihood ratio up to each step of what an earlier policy has begun, float ``[M]``, by which the
-            rewards of others are weighted; None: nothing is carried
-        """
-
-
 class Baseline(NamedTuple):
     """What a name of ``REINFORCE(baseline=...)`` stands for."""
 
-    of_batch: OfBatch | None = None
-    """How the batch's rewards make it. None: they do not (``None`` is 0, "moving_average" and "value" are of earlier batches,
-    and "optimal" is no number but a vector)."""
+    of_batch: Callable[[Paid], np.ndarray] | None = None
+    """How the batch's rewards make that of each step, float64 ``[M]``. None: they do not (``None`` is 0, "moving_average" and
+    "value" are of earlier batches, and "optimal" is no number but a vector)."""
     compares: bool = False
     """Whether a trajectory is compared with the others of its batch, so that there must be others."""
     to_go_only: bool = False

@@ -99,7 +99,7 @@ class EpisodicRolloutBuffer(RolloutBuffer):
         self.n_carried = 0
         self._n_checked = 0
         self._cut_at: dict[int, Observations] = {}
-        self._earlier_log_probs = np.empty((0, self.n_envs), dtype=np.float32)
+        self._earlier_log_probs = np.empty(0, dtype=np.float32)  # one for each step of the rows carried, as stored
 
     def turn_to_next(self, log_probs: Iterable[np.ndarray]) -> None:
         """Forget the batch, and make the steps of the next one the first of it, in as few rows as they take.
@@ -110,8 +110,8 @@ class EpisodicRolloutBuffer(RolloutBuffer):
         earlier_log_probs = np.full(self.pos * self.n_envs, np.nan, dtype=np.float32)
         for number, each in enumerate(log_probs, start=NEXT_BATCH):
             earlier_log_probs[self._ordered(number)[0]] = each
-        n_held = self._earlier_log_probs.size  # those steps were taken by policies that were earlier still
-        earlier_log_probs[:n_held] = self._earlier_log_probs.reshape(-1)
+        # The steps that were carried already were taken by policies that were earlier still.
+        earlier_log_probs[: len(self._earlier_log_probs)] = self._earlier_log_probs
         rows = np.flatnonzero((self.recorded[: self.pos] >= NEXT_BATCH).any(axis=1))
         cut_at = {divmod(at, self.n_envs): obs for at, obs in self._cut_at.items()}
         for column in self._columns():
@@ -120,7 +120,7 @@ class EpisodicRolloutBuffer(RolloutBuffer):
 
         self.reset()
         self.pos = self.n_carried = self._n_checked = len(rows)
-        self._earlier_log_probs = earlier_log_probs.reshape(-1, self.n_envs)[rows]
+        self._earlier_log_probs = earlier_log_probs.reshape(-1, self.n_envs)[rows].reshape(-1)
         new_rows = {int(row): new for new, row in enumerate(rows)}
         self._cut_at = {new_rows[row] * self.n_envs + env: obs for (row, env), obs in cut_at.items() if row in new_rows}
 
@@ -166,7 +166,8 @@ class EpisodicRolloutBuffer(RolloutBuffer):
             both are looked at only when storage has to grow
         """
         if self.pos == 0:
-            self._make_room_for_fractions(obs)
+            # A wrapper such as ``VecNormalize`` returns floats where the space is of integers or of float16.
+            self.observations = mapped(_like, self.observations, obs)
             self.given = {name: self._column(self.given.get(name), values) for name, values in given.items()}
         if self.pos == self.buffer_size:
             self._grow()
@@ -184,10 +185,6 @@ class EpisodicRolloutBuffer(RolloutBuffer):
         for name, values in given.items():
             self.given[name][row] = values
         self.pos += 1
-
-    def _make_room_for_fractions(self, obs: Observations) -> None:
-        """Widen the storage if a wrapper such as ``VecNormalize`` returns floats for an integer or float16 space."""
-        self.observations = mapped(_like, self.observations, obs)
 
     def _column(self, stored: np.ndarray | None, values: np.ndarray) -> np.ndarray:
         """Storage for such values at each step: what there is, if they fit."""
@@ -304,20 +301,19 @@ class EpisodicRolloutBuffer(RolloutBuffer):
         raise_if_not_finite({"reward": self.rewards[: self.pos]}, -self.n_carried)
         order, lengths = (self._order, self.lengths) if number == THIS_BATCH else self._ordered(number)
         earlier_log_probs = np.full(len(order), np.nan, dtype=np.float32)
-        if self.n_carried > 0 and number == THIS_BATCH:
-            carried = order < self.n_carried * self.n_envs
-            earlier_log_probs[carried] = self._earlier_log_probs.reshape(-1)[order[carried]]
+        carried = order < len(self._earlier_log_probs)
+        earlier_log_probs[carried] = self._earlier_log_probs[order[carried]]
         return Batch(
-            lengths,
-            _rows(self.rewards)[order],
-            self.last_observations if number == THIS_BATCH else {},
-            mapped(_rows, self.observations),
-            _rows(self.actions),
-            {name: _rows(values) for name, values in self.given.items()},
-            order,
-            earlier_log_probs,
-            isinstance(self.action_space, spaces.Discrete),
-            self.device,
+            lengths=lengths,
+            rewards=_rows(self.rewards)[order],
+            last_observations=self.last_observations if number == THIS_BATCH else {},
+            observations=mapped(_rows, self.observations),
+            actions=_rows(self.actions),
+            given={name: _rows(values) for name, values in self.given.items()},
+            order=order,
+            earlier_log_probs=earlier_log_probs,
+            discrete=isinstance(self.action_space, spaces.Discrete),
+            device=self.device,
         )
 
     def get(  # type: ignore[override]
@@ -328,33 +324,6 @@ class EpisodicRolloutBuffer(RolloutBuffer):
         :param batch_size: at most this many steps in each part, at least 1; None: all in one
         """
         yield from self.batch().parts(batch_size)
-
-
-def truncated_at(
-    ended: list[int],
-    cut: list[int],
-    infos: list[dict[str, Any]],
-    obs: Observations,
-    new_obs: Observations,
-    acted: np.ndarray,
-) -> dict[int, Observations]:
-    """The last observation s_H of each trajectory that a time limit or the horizon cut, by environment.
-
-    :param ended: environments whose recorded episode the environment ended
-    :param cut: environments whose recorded episode the horizon cut
-    :param infos: what the vectorised environment said of this step
-    :param obs: the observations before it
-    :param new_obs: the observations after it, those of new episodes where one ended
-    :param acted: environments that this was a step of, bool ``[n_envs]``; it only reset the others, which stood at s_H
-    """
-    observations: dict[int, Observations] = {}
-    for index in ended:
-        last = infos[index].get("terminal_observation") if acted[index] else indexed(obs, index)
-        if infos[index].get("TimeLimit.truncated", False) and last is not None:
-            observations[index] = last
-    for index in cut:
-        observations[index] = indexed(new_obs, index)
-    return observations
 
 
 def _named(obs: Observations) -> dict[str, np.ndarray]:
@@ -375,10 +344,8 @@ def raise_if_not_finite(columns: dict[str, np.ndarray], first_row: int) -> None:
             found.append((row, env, name, values[row, env]))
     if found:
         row, env, name, value = min(found, key=lambda first: first[0])
-        raise ValueError(
-            f"Environment {env}: {name} at step {first_row + row} of the rollout is not finite: {value}. "
-            "Nothing was learned from this rollout."
-        )
+        step = f"step {first_row + row} of the rollout" if first_row + row >= 0 else "a step carried from an earlier rollout"
+        raise ValueError(f"Environment {env}: {name} at {step} is not finite: {value}. Nothing was learned from this rollout.")
 
 
 def _shape(space: spaces.Space[Any]) -> tuple[int, ...]:

@@ -67,11 +67,8 @@ class GradientStatsCallback(BaseCallback):
     def _on_training_start(self) -> None:
         rule = f"{type(self).__name__} must not be within an EventCallback, which passes on no ends of rollouts"
         require(not isinstance(self.parent, EventCallback), f"{rule}: give it to `learn()` beside it", self.parent)
-        if self.model.n_episodes < 2:
-            raise ValueError(
-                f"`n_episodes` must be at least 2 for {type(self).__name__}, since a variance needs two trajectories, "
-                f"but it is {self.model.n_episodes}."
-            )
+        rule = f"`n_episodes` must be at least 2 for {type(self).__name__}, since a variance needs two trajectories"
+        require(self.model.n_episodes >= 2, rule, self.model.n_episodes)
 
     def _on_step(self) -> bool:
         return True

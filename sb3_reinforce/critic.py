@@ -4,6 +4,7 @@ import numpy as np
 import torch as th
 from torch.nn import functional as F
 
+from sb3_reinforce.distributed import together
 from sb3_reinforce.evaluation import Evaluator
 from sb3_reinforce.gradients import clear, step
 
@@ -56,11 +57,7 @@ def fit(
     policy = evaluator.policy
     policy.set_training_mode(True)  # an earlier pass may have left evaluation mode
     expected = evaluator.batch.to_torch(targets)
-    features: th.Tensor | None = None
-
-    def prepare() -> None:  # what it returned would be sent to all processes
-        nonlocal features
-        features = evaluator.fixed_features(parameters)
+    features = together(lambda: evaluator.fixed_features(parameters))
 
     def accumulate() -> None:
         clear(policy)
@@ -69,7 +66,6 @@ def fit(
             if loss.requires_grad:
                 (vf_coef * loss).backward(inputs=parameters)
 
-    evaluator.everyones(prepare)
     for _ in range(n_updates):
         evaluator.everyones(accumulate)
         step(policy, max_grad_norm)

@@ -12,7 +12,8 @@ from sb3_reinforce.actors import is_watched, overrides
 from sb3_reinforce.batch import Batch, EpisodicRolloutBufferSamples
 from sb3_reinforce.distributed import alone, everyones
 
-#: Packages whose modules use each parameter once a step, other than convolutions.
+#: Packages whose modules use each parameter once a step, so that the parameters' shapes bound what a pass keeps. Convolutions
+#: use theirs at many places.
 _WITHOUT_SHARING = (
     "stable_baselines3.",
     "sb3_contrib.",
@@ -23,7 +24,7 @@ _WITHOUT_SHARING = (
 _MODELESS = (*_WITHOUT_SHARING, "torch.nn.modules.conv")
 #: Memory that one pass may take where no ``batch_size`` is given, in bytes: what it keeps for the backward pass.
 _PASS_NBYTES = 2**26
-#: Steps that it is measured on. What a pass keeps only once, as an LSTM does, then adds little to each.
+#: Steps that it is measured on: enough for what a pass keeps once, as an LSTM does, to add little to each.
 _N_MEASURED = 16
 
 
@@ -76,7 +77,7 @@ class Evaluator:
             graph = self.log_probs(sample)
         for parameter in self.policy.parameters():
             kept.pop(parameter.untyped_storage().data_ptr(), None)
-        del graph  # until here, so that no storage takes the place of another
+        del graph  # alive until here: freed storage could give its address to another, and that would not be counted
         return self.batch.observation_nbytes + sum(kept.values()) // len(sample.actions)
 
     def log_probs(self, part: EpisodicRolloutBufferSamples) -> tuple[th.Tensor, th.Tensor | None]:

@@ -39,7 +39,6 @@ def accumulate(evaluator: Evaluator, weights: np.ndarray, ent_coef: float, log_r
     psi = evaluator.batch.to_torch(weights)
     ratios = None if log_ratios is None else evaluator.batch.to_torch(log_ratios).exp()
     n_episodes = len(evaluator.batch.lengths)
-    parameters = _trainable(evaluator.policy)
     clear(evaluator.policy)
 
     def own() -> tuple[float, float, np.ndarray]:
@@ -58,7 +57,7 @@ def accumulate(evaluator: Evaluator, weights: np.ndarray, ent_coef: float, log_r
         return policy_loss, mean_entropy, seen[evaluator.batch.own_steps].cpu().numpy()
 
     losses, entropies, log_probs = zip(*evaluator.everyones(own), strict=True)
-    untouched = [parameter for parameter in parameters if parameter.grad is None]
+    untouched = [parameter for parameter in _trainable(evaluator.policy) if parameter.grad is None]
     return Surrogate(sum(losses), sum(entropies), np.concatenate(log_probs), untouched)
 
 
@@ -88,9 +87,8 @@ def trajectory_gradients(evaluator: Evaluator, weights: np.ndarray) -> tuple[th.
                 if not log_probs.requires_grad:  # the policy is frozen
                     continue
                 for k, weighted in enumerate(((log_probs * psi[part.steps]).sum(), log_probs.sum())):
-                    gradients = th.autograd.grad(weighted, parameters, retain_graph=k == 0, allow_unused=True)
-                    filled = [th.zeros_like(p) if g is None else g for p, g in zip(parameters, gradients, strict=True)]
-                    sums[k, i] += th.cat([gradient.flatten() for gradient in filled])
+                    gradients = th.autograd.grad(weighted, parameters, retain_graph=k == 0, materialize_grads=True)
+                    sums[k, i] += th.cat([gradient.flatten() for gradient in gradients])
         return sums.cpu().numpy()
 
     gradients, scores = np.concatenate(evaluator.everyones(own), axis=1)

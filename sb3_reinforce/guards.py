@@ -32,12 +32,12 @@ def check_policy_class(policy_class: type) -> None:
 
     :raises ValueError: naming the class
     """
-    families = {"MaskableActorCriticPolicy": "MaskablePPO", "RecurrentActorCriticPolicy": "RecurrentPPO"}
+    families = {"MaskableActorCriticPolicy": "MaskableREINFORCE", "RecurrentActorCriticPolicy": "RecurrentREINFORCE"}
     for each in getattr(policy_class, "__mro__", ()):
         if each.__name__ in families and each.__module__.startswith("sb3_contrib"):
             raise ValueError(
                 f"`policy` must not be a {each.__name__}, but it is {policy_class.__name__}: REINFORCE passes it neither "
-                f"action masks nor hidden states, as {families[each.__name__]} does."
+                f"action masks nor hidden states. Use `sb3_reinforce.{families[each.__name__]}`."
             )
     rule = "`policy` must be a name or a subclass of ActorCriticPolicy"
     require(isinstance(policy_class, type) and issubclass(policy_class, ActorCriticPolicy), rule, policy_class)
@@ -55,7 +55,7 @@ def check_observation_space(space: spaces.Space[Any], key: str = "") -> None:
     require(not np.any(getattr(space, "start", 0)), rule, space)
 
 
-def check_is_buffer_class(buffer_class: object) -> None:
+def check_rollout_buffer_class(buffer_class: object) -> None:
     """Refuse what is no rollout buffer at all. Those of A2C and PPO pass, so that their saved agents can be loaded to act.
 
     :raises ValueError: naming what it is
@@ -64,7 +64,7 @@ def check_is_buffer_class(buffer_class: object) -> None:
     require(is_one, "`rollout_buffer_class` must be None or a subclass of EpisodicRolloutBuffer", buffer_class)
 
 
-def check_buffer_class(buffer_class: object) -> None:
+def check_episodic_buffer_class(buffer_class: object) -> None:
     """Refuse a buffer that does not hold whole trajectories, such as a saved A2C or PPO brings along.
 
     :raises ValueError: naming the class and what else to look at
@@ -188,6 +188,26 @@ def warn_of_long_batch(n_steps: int, total_timesteps: int, n_episodes: int) -> N
         f"The batch has taken {n_steps:,} steps so far, and `total_timesteps` is {total_timesteps:,}: its {n_episodes} "
         "trajectories are completed, however long they are. `horizon=` or `gymnasium.wrappers.TimeLimit` cuts long ones, and "
         "a smaller `n_episodes` makes smaller batches."
+    )
+
+
+def warn_of_idle_environments(n_envs: int, n_episodes: int) -> None:
+    """Say that some environments have nothing to do for the batch."""
+    warn(
+        f"`n_envs` is {n_envs}, but `n_episodes` only {n_episodes}: the steps of environments that have no trajectory of the "
+        "batch to run are not used. Choose `n_episodes` of two to four times the number of environments, or fewer "
+        "environments."
+    )
+
+
+def refuse_endless_episode(env: int, n_steps: int) -> NoReturn:
+    """Stop an episode that nothing ends.
+
+    :raises ValueError: naming the environment and the remedy
+    """
+    raise ValueError(
+        f"An episode of environment {env} did not end within {n_steps} steps. REINFORCE needs whole episodes: pass "
+        "`horizon=` or wrap the environment in `gymnasium.wrappers.TimeLimit`."
     )
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from sb3_reinforce.batch import Observations, indexed
+
 #: Types of values that nobody can write to, so that a caller and the environment may hold the same one.
 _IMMUTABLE = frozenset({type(None), bool, int, float, complex, str, bytes, np.bool_, np.int64, np.float32, np.float64})
 
@@ -54,3 +56,30 @@ def infos_of_each(vector_infos: Mapping[str, Any] | list[dict[str, Any]], n_envs
 def is_one_each(values: Any, n_envs: int) -> bool:
     """Whether these are as many values as there are environments, of whatever lengths."""
     return isinstance(values, np.ndarray | list | tuple) and getattr(values, "ndim", 1) > 0 and len(values) == n_envs
+
+
+def truncated_at(
+    ended: list[int],
+    cut: list[int],
+    infos: list[dict[str, Any]],
+    obs: Observations,
+    new_obs: Observations,
+    acted: np.ndarray,
+) -> dict[int, Observations]:
+    """The last observation s_H of each trajectory that a time limit or the horizon cut, by environment.
+
+    :param ended: environments whose recorded episode the environment ended
+    :param cut: environments whose recorded episode the horizon cut
+    :param infos: what the vectorised environment said of this step
+    :param obs: the observations before it
+    :param new_obs: the observations after it, those of new episodes where one ended
+    :param acted: environments that this was a step of, bool ``[n_envs]``; it only reset the others, which stood at s_H
+    """
+    observations: dict[int, Observations] = {}
+    for index in ended:
+        last = infos[index].get("terminal_observation") if acted[index] else indexed(obs, index)
+        if infos[index].get("TimeLimit.truncated", False) and last is not None:
+            observations[index] = last
+    for index in cut:
+        observations[index] = indexed(new_obs, index)
+    return observations

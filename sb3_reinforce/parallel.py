@@ -30,7 +30,7 @@ from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_reinforce import distributed, guards
-from sb3_reinforce.arguments import check_arguments
+from sb3_reinforce.arguments import check_arguments, require
 from sb3_reinforce.batch import Batch
 from sb3_reinforce.progress import as_callbacks
 
@@ -110,7 +110,7 @@ class ParallelAlgorithm(OnPolicyAlgorithm):
         """
 
         def stand_at() -> tuple[bytes, object]:
-            seeds = guards.last_reset(self.env) if self.env is not None else None  # of the next reset, if they have any
+            seeds = guards.last_reset(self.env) if self.env is not None else None  # SB3's list of seeds, if it has one
             seeded = isinstance(seeds, list) and any(seed is not None for seed in seeds)
             return th.get_rng_state().numpy().tobytes(), tuple(seeds) if seeded else distributed.rank()  # type: ignore[arg-type]
 
@@ -181,8 +181,8 @@ def check_alike(settings: list[dict[str, Any]]) -> None:
                     f"process {number}."
                 )
     n_episodes = settings[0]["n_episodes"]
-    if n_episodes < len(settings):
-        raise ValueError(f"`n_episodes` must be at least the number of processes, {len(settings)}, but it is {n_episodes!r}.")
+    rule = f"`n_episodes` must be at least the number of processes, {len(settings)}"
+    require(n_episodes >= len(settings), rule, n_episodes)
 
 
 def _settings(model: OnPolicyAlgorithm) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """Which episodes of a vectorised environment make up a batch of m trajectories."""
 
+from typing import Any
+
 import numpy as np
 
 #: What ``EpisodeQuota.recording`` says of an environment's episode: it is of the batch, or of the next one. Greater numbers
@@ -31,6 +33,8 @@ class EpisodeQuota:
         self.n_recording = 0
         self.recording = np.zeros(n_envs, dtype=np.int8)  # which batch each environment's current episode is of
         self.numbers = [0] * n_envs  # of these episodes within their batch, in order of start
+        #: Last infos of each batch's episodes that have ended, by their numbers.
+        self.infos: list[dict[int, dict[str, Any]]] = [{} for _ in self.sizes]
         self.deadline = max_length  # no episode has to be cut before this step
         self._started_at = np.zeros(n_envs, dtype=np.int64)
         self._priority = (np.arange(n_envs) + first_env) % n_envs
@@ -45,6 +49,10 @@ class EpisodeQuota:
     def n_owed(self) -> int:
         """Number of trajectories of the batch that have not yet started."""
         return self.owed[0]
+
+    def end(self, env: int, info: dict[str, Any]) -> None:
+        """Keep the last info of an environment's episode, which is of this batch or a later one."""
+        self.infos[self.recording[env] - THIS_BATCH][self.numbers[env]] = info
 
     def start(self, fresh: np.ndarray, n_steps: int) -> None:
         """Begin new episodes, recorded as long as trajectories are owed; whatever ran there before has ended.
@@ -69,16 +77,18 @@ class EpisodeQuota:
     def _count(self) -> None:
         self.n_recording = int(np.count_nonzero(self.recording == THIS_BATCH))
 
-    def cut(self, n_steps: int, ended: np.ndarray | bool = False) -> list[int]:
+    def cut(self, n_steps: int, resetting: np.ndarray | None = None) -> list[int]:
         """Stop recording the episodes that have reached ``max_length``; to be called at ``deadline`` or before.
 
         :param n_steps: steps taken so far in this rollout
-        :param ended: environments whose episode has ended and which are reset by their next step, bool ``[n_envs]``
+        :param resetting: environments whose episode has ended and which their next step resets, bool ``[n_envs]``; None: none
         :return: the environments whose episode was cut
         """
         if n_steps < self.deadline:
             return []
-        outlasting = (self.recording > 0) & ~np.asarray(ended) & (n_steps - self._started_at >= self.max_length)
+        outlasting = (self.recording > 0) & (n_steps - self._started_at >= self.max_length)
+        if resetting is not None:
+            outlasting &= ~resetting
         self.recording[outlasting] = 0
         self._count()
         self.deadline = int(self._started_at[self.recording > 0].min(initial=n_steps)) + self.max_length
@@ -86,12 +96,8 @@ class EpisodeQuota:
 
     @property
     def n_fixed(self) -> int | None:
-        """Number of trajectories of the next batch where that is settled, since it has begun."""
+        """Number of trajectories of the next batch, once one of them has started; None: it is still open."""
         return self.sizes[1] if len(self.sizes) > 1 and self.owed[1] < self.sizes[1] else None
-
-    def _n_begun(self) -> list[int]:
-        """Number of trajectories that have started of each batch that goes ahead."""
-        return [size - owed for size, owed in zip(self.sizes[1:], self.owed[1:], strict=True)]
 
     def turn_to_next(self, n_episodes: int, max_length: int, n_steps: int) -> None:
         """Make the episodes that have gone ahead the first of the batch.
@@ -103,9 +109,10 @@ class EpisodeQuota:
         :param max_length: number of steps after which an episode is to be cut or complained about, at least 1
         :param n_steps: steps that were taken in the rollout that is over
         """
-        n_begun = [*self._n_begun(), 0]
+        n_begun = [*(size - owed for size, owed in zip(self.sizes[1:], self.owed[1:], strict=True)), 0]
         self.sizes = [size if n > 0 else n_episodes for size, n in zip([*self.sizes[1:], n_episodes], n_begun, strict=True)]
         self.owed = [size - n for size, n in zip(self.sizes, n_begun, strict=True)]
+        self.infos = [*self.infos[1:], {}]
         self.recording -= self.recording > 0
         self._started_at -= n_steps
         self.max_length = max_length

@@ -180,7 +180,7 @@ class REINFORCE(EpisodicOnPolicyAlgorithm):
         guards.check_observation_space(self.observation_space)
         if self.rollout_buffer_class is None:
             self.rollout_buffer_class = EpisodicRolloutBuffer
-        guards.check_is_buffer_class(self.rollout_buffer_class)
+        guards.check_rollout_buffer_class(self.rollout_buffer_class)
         if self.use_sde and self.sde_sample_freq != 1:
             guards.warn(
                 "gSDE shares one noise matrix between steps, so the log-probability of a trajectory is not the sum over its "
@@ -211,7 +211,8 @@ class REINFORCE(EpisodicOnPolicyAlgorithm):
             expected = targets(rewards, batch.lengths, family)
             critic.check_targets(expected)
         old_log_probs: np.ndarray | None = None
-        # Ratios are of evaluation mode. Where that acts like training mode, the first step's own log π is the same.
+        # Ratios compare log π in evaluation mode, as in the rollout. Where training mode gives the same, the first step's own
+        # log π spares this pass.
         if self.n_epochs > 1 and depends_on_mode(self.policy):
             old_log_probs = evaluator.all_log_probs()
         carried_log_ratios = self._carried_log_ratios(evaluator)

@@ -12,15 +12,15 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_reinforce import distributed, guards, parallel
-from sb3_reinforce.actors import Actor, acting_parts, agrees, environment_actions, fingerprint, mlp_actor, policy_actor
+from sb3_reinforce.actors import Actor, agrees, environment_actions, fingerprint, mlp_actor, policy_actor, replacement_teller
 from sb3_reinforce.arguments import check_arguments
 from sb3_reinforce.batch import NOTHING, Batch, Given, copied
-from sb3_reinforce.buffer import EpisodicRolloutBuffer, truncated_at
+from sb3_reinforce.buffer import EpisodicRolloutBuffer
 from sb3_reinforce.evaluation import Evaluator, cut_graph
 from sb3_reinforce.gymnasium_vec_env import resetting_of
-from sb3_reinforce.infos import own_info
+from sb3_reinforce.infos import own_info, truncated_at
 from sb3_reinforce.progress import with_bounded_progress_bars
-from sb3_reinforce.quota import NEXT_BATCH, THIS_BATCH, EpisodeQuota
+from sb3_reinforce.quota import NEXT_BATCH, EpisodeQuota
 from sb3_reinforce.vec_env import as_vec_env
 
 SelfEpisodic = TypeVar("SelfEpisodic", bound="EpisodicOnPolicyAlgorithm")
@@ -29,8 +29,8 @@ SelfEpisodic = TypeVar("SelfEpisodic", bound="EpisodicOnPolicyAlgorithm")
 _LEARNING: WeakSet["EpisodicOnPolicyAlgorithm"] = WeakSet()
 #: Without a horizon, an episode may last this many steps, or ``total_timesteps`` if that is more.
 _ENDLESS = 100_000
-#: Batches whose episodes may go ahead where environments run on. With one, a tenth of the steps of 16 environments and a
-#: fifth of those of 64 are not used, with two hardly any. More would be taken by policies that are further away.
+#: How many later batches may begin while one is finished. With 1, a tenth of the steps of 16 environments is not used, and a
+#: fifth of those of 64; with 2, hardly any. With more, the policies that took the steps would be further away.
 _N_AHEAD = 2
 #: A batch of fewer steps than this is never warned of.
 _LONG = 10_000
@@ -45,12 +45,8 @@ class Ahead(NamedTuple):
     quota: EpisodeQuota
     n_steps: int
     """Number of steps of the rollout that is over."""
-    episode_starts: np.ndarray
-    """Environments at the first step of an episode, bool ``[n_envs]``."""
-    infos: list[dict[int, dict[str, Any]]]
-    """For each batch that goes ahead, last infos of its episodes that have ended, by their numbers."""
     log_probs: list[np.ndarray]
-    """For each of them, log π of each of its actions by the policy of the rollout that is over, float32 ``[M]``."""
+    """For each batch that goes ahead, log π of its actions by the policy of the rollout that is over, float32 ``[M]``."""
 
 
 class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
@@ -65,6 +61,7 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
     bootstrap_truncated: bool
     carry_over: bool
     batch_size: int | None
+    _last_episode_starts: np.ndarray  # None in SB3 until the first reset
     _ahead: Ahead | None = None  # what the last rollout has left, if environments run on
     _first_env = 0  # of episodes that start at once, the one in this environment comes first
     _known_reset: object = None  # the last reset of the environments that this model has seen
@@ -104,7 +101,7 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
     ) -> tuple[int, BaseCallback]:
         """SB3's setup and our checks, in this process alone."""
         check_arguments(vars(self))
-        guards.check_buffer_class(self.rollout_buffer_class)
+        guards.check_episodic_buffer_class(self.rollout_buffer_class)
         self._compared = None
         if self.env is not None and not self._stand_as_left(self.env):
             self._last_obs = None  # so that SB3 resets the environments
@@ -123,11 +120,7 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
         self.rollout_buffer.check_next_observation(self._last_obs)  # type: ignore[arg-type]
         if self.n_envs > distributed.share(self.n_episodes) and not self._warned_of_idle_environments:
             self._warned_of_idle_environments = True
-            guards.warn(
-                f"`n_envs` is {self.n_envs}, but `n_episodes` only {self.n_episodes}: the steps of environments that have no "
-                "trajectory of the batch to run are not used. Choose `n_episodes` of two to four times the number of "
-                "environments, or fewer environments."
-            )
+            guards.warn_of_idle_environments(self.n_envs, self.n_episodes)
         return total_timesteps, callback
 
     def _stand_as_left(self, env: VecEnv) -> bool:
@@ -140,10 +133,14 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
         """Begin new episodes everywhere; returns whether an environment is at the first step of one, bool ``[n_envs]``."""
         self._last_obs = env.reset()  # type: ignore[assignment]
         self._known_reset = guards.last_reset(env)
-        return np.ones(env.num_envs, dtype=bool)
+        self._last_episode_starts = np.ones(env.num_envs, dtype=bool)
+        return self._last_episode_starts
 
     def _make_actor(self) -> Actor:
-        """Rebuilt each rollout, in case a parameter, a module or a hook was replaced, and then compared with the policy."""
+        """The fast actor if it has the policy's distribution, else the policy itself.
+
+        Rebuilt each rollout, in case a parameter, a module or a hook was replaced.
+        """
         fast = self._fast_actor()
         if fast is None:
             return self._policy_actor()
@@ -222,7 +219,6 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
         self._current_progress_remaining = 1 - min(self.num_timesteps / max(self._total_timesteps, 1), 1)
         if self._ahead is None:
             rollout_buffer.reset()
-        rollout_buffer.gamma = self.gamma  # which may have been set since the buffer was made
         n_steps, n_taken = 0, 0
         total_timesteps = self._total_timesteps - self._num_timesteps_at_start
         patience: float = max(total_timesteps, _LONG)
@@ -233,15 +229,15 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
 
         # After the callback, which may change the policy or an argument, or use the environments.
         check_arguments(vars(self))
-        quota, episode_starts, last_infos = self._begin(env, rollout_buffer)
-        self._last_episode_starts = episode_starts
+        rollout_buffer.gamma = self.gamma
+        quota = self._begin(env, rollout_buffer)
+        episode_starts = self._last_episode_starts
         # Until this rollout is whole: whatever interrupts it leaves episodes unfinished, and the next one must reset.
         self._interrupted = True
         act = self._make_actor()
         # A callback may replace parameters or modules, and then the actor would look at what they were.
         nobody = isinstance(callback, ConvertCallback) and callback.callback is None
-        parts = None if nobody else acting_parts(self)
-        acts_with = parts and parts()
+        replaced = None if nobody else replacement_teller(self)
         bounded = environment_actions(self.policy)
         # Environments whose next step only resets them: it belongs to no trajectory. Updated in place, so looked up once.
         resetting = resetting_of(env)
@@ -298,9 +294,8 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
 
             recorded = quota.recording if resetting is None else quota.recording * acted
             rollout_buffer.add(obs, taken, rewards, episode_starts, None, None, recorded, given)
-            if parts is not None and parts() != acts_with:  # after this step is stored, which an actor with memory reads
-                act, parts = self._make_actor(), acting_parts(self)
-                acts_with = parts()
+            if replaced is not None and replaced():  # after this step is stored, which an actor with memory reads
+                act, replaced = self._make_actor(), replacement_teller(self)
             self._last_obs = new_obs  # type: ignore[assignment]
             episode_starts[:] = dones
 
@@ -308,69 +303,49 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
             if True in episode_starts.tolist() or n_steps >= quota.deadline:
                 ended = (quota.recording * episode_starts).nonzero()[0].tolist()
                 for i in ended:
-                    last_infos[quota.recording[i] - THIS_BATCH][quota.numbers[i]] = own_info(
-                        {key: infos[i][key] for key in _KEPT if key in infos[i]}
-                    )
+                    quota.end(i, own_info({key: infos[i][key] for key in _KEPT if key in infos[i]}))
                 quota.start(episode_starts, n_steps)
-                cut = quota.cut(n_steps, False if resetting is None else resetting)
+                cut = quota.cut(n_steps, resetting)
                 if cut and self.horizon is None:
-                    raise ValueError(
-                        f"An episode of environment {cut[0]} did not end within {quota.max_length} steps. REINFORCE "
-                        "needs whole episodes: pass `horizon=` or wrap the environment in `gymnasium.wrappers.TimeLimit`."
-                    )
+                    guards.refuse_endless_episode(cut[0], quota.max_length)
                 if self.bootstrap_truncated:
                     rollout_buffer.add_last_observations(truncated_at(ended, cut, infos, obs, new_obs, acted), acted)  # type: ignore[arg-type]
                 if quota.n_recording == 0 and quota.n_owed > 0:
                     # All were cut at the horizon: a VecEnv starts new episodes only by a reset of all environments.
-                    episode_starts[:] = self._reset_environments(env)
+                    episode_starts = self._reset_environments(env)
                     quota.start(episode_starts, n_steps)
 
-        self._finish(env, rollout_buffer, quota, n_steps, episode_starts, last_infos[1:])
+        self._finish(env, rollout_buffer, quota, n_steps)
         # In order of start: in order of ending, the last ones would be the long ones.
-        started = [last_infos[0][number] for number in sorted(last_infos[0])]
+        started = [info for _, info in sorted(quota.infos[0].items())]
         n_used = int(np.count_nonzero(rollout_buffer.recorded[rollout_buffer.n_carried : rollout_buffer.pos]))
         callback.update_locals(locals())
         return parallel.Collected(started, n_taken, n_used)
 
-    def _begin(
-        self, env: VecEnv, rollout_buffer: EpisodicRolloutBuffer
-    ) -> tuple[EpisodeQuota, np.ndarray, list[dict[int, dict[str, Any]]]]:
-        """Begin a batch, with new episodes in all environments or with those that have gone ahead.
-
-        :return: which episodes are the batch, the environments at the first step of one, bool ``[n_envs]``, and for each batch
-            the last infos of its episodes that have ended, by their numbers
-        """
+    def _begin(self, env: VecEnv, rollout_buffer: EpisodicRolloutBuffer) -> EpisodeQuota:
+        """Begin a batch, with new episodes in all environments or with those that have gone ahead; returns which these are."""
         longest = int(self.horizon or max(self._total_timesteps - self._num_timesteps_at_start, _ENDLESS))
         n_episodes = distributed.share(self.n_episodes)
         n_ahead = _N_AHEAD if self.carry_over else 0
-        stand, ahead, self._ahead = self._stand_as_left(env), self._ahead, None
+        stand = self._stand_as_left(env)
+        ahead, self._ahead = self._ahead if self.carry_over else None, None
         # If m was 1, a next batch that has begun is of one trajectory, and baselines that compare need two: begin anew.
         if ahead is not None and ahead.quota.n_fixed == 1 < n_episodes:
             stand = False
         if ahead is None or not stand:
             rollout_buffer.reset()
-            episode_starts = np.ones(env.num_envs, dtype=bool) if stand else self._reset_environments(env)
-            first_env = self._first_env % env.num_envs
-            quota = EpisodeQuota(n_episodes, env.num_envs, longest, first_env, n_ahead)
-            return quota, episode_starts, [{} for _ in quota.sizes]
+            if not stand:
+                self._reset_environments(env)
+            return EpisodeQuota(n_episodes, env.num_envs, longest, self._first_env % env.num_envs, n_ahead)
         rollout_buffer.turn_to_next(ahead.log_probs)
-        quota, episode_starts = ahead.quota, ahead.episode_starts
+        quota = ahead.quota
         quota.turn_to_next(n_episodes, longest, ahead.n_steps)
-        quota.start(episode_starts & (quota.recording == 0), 0)
+        quota.start(self._last_episode_starts & (quota.recording == 0), 0)
         if quota.n_recording == 0 and quota.n_owed > 0:  # the horizon has cut all that went ahead
-            episode_starts = self._reset_environments(env)
-            quota.start(episode_starts, 0)
-        return quota, episode_starts, [*ahead.infos, {}]
+            quota.start(self._reset_environments(env), 0)
+        return quota
 
-    def _finish(
-        self,
-        env: VecEnv,
-        rollout_buffer: EpisodicRolloutBuffer,
-        quota: EpisodeQuota,
-        n_steps: int,
-        episode_starts: np.ndarray,
-        infos_ahead: list[dict[int, dict[str, Any]]],
-    ) -> None:
+    def _finish(self, env: VecEnv, rollout_buffer: EpisodicRolloutBuffer, quota: EpisodeQuota, n_steps: int) -> None:
         """Order the batch, and keep what has gone ahead for the next rollout.
 
         :raises ValueError: if a stored reward or observation is not finite
@@ -384,8 +359,8 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
         self._interrupted = False  # not if an observation was not finite: begin anew then
         self._first_env = (self._first_env + quota.n_episodes) % env.num_envs
         if self.carry_over and len(quota.sizes) > 1:  # it may have been set since the rollout began
-            log_probs = [self._log_probs(rollout_buffer.batch(NEXT_BATCH + i)) for i in range(len(infos_ahead))]
-            self._ahead = Ahead(env, quota, n_steps, episode_starts, infos_ahead, log_probs)
+            log_probs = [self._log_probs(rollout_buffer.batch(NEXT_BATCH + i)) for i in range(len(quota.sizes) - 1)]
+            self._ahead = Ahead(env, quota, n_steps, log_probs)
 
     def _log_probs(self, batch: Batch) -> np.ndarray:
         """log π of each action of a batch, by the policy as it is, float32 ``[M]``."""

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sb3_reinforce.baselines import BASELINES
+from sb3_reinforce.baselines import BASELINES, Paid
 from sb3_reinforce.returns import first_steps, last_steps, rewards_to_go, time_steps, trajectory_returns
 
 
@@ -61,21 +61,21 @@ def weights(
     :param learned: what earlier batches say of each step, V(sₜ) or the average return, float ``[M]`` or one number; used
         where the baseline is learned, and 0 where it is not
     :param ratios: likelihood ratio of the trajectory up to each step, float ``[M]``; None: the batch is of this policy
-    :param carried: the same at the first use of the batch, where an earlier policy took some steps; None: it took none
+    :param carried: the same, of the policy before this update, where an earlier policy took some steps; None: none did
     :return: float64 ``[M]``
     """
-    of_batch = BASELINES[family.baseline].of_batch
+    of_batch, paid = BASELINES[family.baseline].of_batch, Paid(rewards, lengths, family.gamma)
     discount = family.gamma ** time_steps(lengths) if family.exact_discounting else 1.0
     returns = targets(rewards, lengths, family)
-    psi = discount * (returns - (learned if of_batch is None else of_batch(rewards, lengths, family.gamma)))
+    psi = discount * (returns - (learned if of_batch is None else of_batch(paid)))
     shift, deviation = _moments(psi, returns, lengths) if family.normalize_advantage else (0.0, 1.0)
     if ratios is None:
         return (psi - shift) / deviation
     if family.return_type == "trajectory":
         if carried is not None and of_batch is not None:
-            psi = returns - of_batch(rewards, lengths, family.gamma, carried=carried)
+            psi = returns - of_batch(paid._replace(carried=carried))
         return np.repeat(ratios[last_steps(lengths)], lengths) * (psi - shift) / deviation
-    baseline = ratios * learned if of_batch is None else of_batch(rewards, lengths, family.gamma, ratios, carried)
+    baseline = ratios * learned if of_batch is None else of_batch(paid._replace(ratios=ratios, carried=carried))
     psi = discount * (rewards_to_go(ratios * rewards, lengths, family.gamma) - baseline)
     return (psi - ratios * shift) / deviation
 

@@ -416,13 +416,25 @@ def test_other_environments_begin_anew(tmp_path: Path) -> None:
         assert each._ahead is not None
 
 
-def test_it_may_be_turned_off() -> None:
-    model = carrying(scripted([2], [7]), 3).learn(1)
+@pytest.mark.parametrize("length", [7, 2])
+def test_it_may_be_turned_off(length: int) -> None:
+    """While episodes run, and where all have just ended."""
+    model = carrying(scripted([2], [length]), 3).learn(1)
+    assert model._ahead is not None
+    assert model._last_episode_starts.all() == (length == 2)
     model.carry_over = False
     callback = Batches()
     model.learn(1, callback, reset_num_timesteps=False)
     assert model._ahead is None
     assert model.rollout_buffer.n_carried == 0
+
+
+def test_a_carried_reward_that_is_not_finite_is_named() -> None:
+    """Its step is of no rollout that could be counted from here."""
+    model = carrying(scripted([2], [7]), 3).learn(1)
+    model.rollout_buffer.rewards[: model.rollout_buffer.pos] = np.nan
+    with pytest.raises(ValueError, match="reward at a step carried from an earlier rollout is not finite: nan"):
+        model.learn(1, reset_num_timesteps=False)
 
 
 class SetsEpisodes(BaseCallback):
@@ -571,9 +583,9 @@ def test_a_memory_goes_on_with_the_episode() -> None:
     buffer.turn_to_next(model._ahead.log_probs)
     act = model._make_actor()
     obs = model._last_obs
-    running = [i for i in range(3) if model._ahead.quota.recording[i] and not model._ahead.episode_starts[i]]
+    running = [i for i in range(3) if model._ahead.quota.recording[i] and not model._last_episode_starts[i]]
     assert running
-    given = act.outputs(obs, model._ahead.episode_starts)
+    given = act.outputs(obs, model._last_episode_starts)
     for i in running:
         rows = np.flatnonzero(buffer.recorded[: buffer.pos, i])
         rows = rows[np.flatnonzero(buffer.episode_starts[rows, i])[-1] :]

@@ -1044,19 +1044,23 @@ def test_a_bonus_that_is_not_finite_is_named(options: dict[str, Any]) -> None:
     np.testing.assert_array_equal(parameters(model), before)
 
 
-def test_gamma_that_a_callback_sets_is_that_of_all_numbers() -> None:
-    """Of what is learned from, of what is logged, and of the average for later batches."""
+@pytest.mark.parametrize("when", ["_on_rollout_start", "_on_rollout_end"])
+def test_gamma_that_a_callback_sets_is_that_of_all_numbers(when: str) -> None:
+    """Of what is learned from, of what is logged, of the average for later batches, and of the buffer's returns."""
 
     class Sets(BaseCallback):
         def _on_step(self) -> bool:
             return True
 
-        def _on_rollout_end(self) -> None:
+        def _set(self) -> None:
             self.model.gamma = 0.5
 
+    setattr(Sets, when, Sets._set)
     model = make_model(scripted([3]), n_episodes=1, gamma=1.0, baseline="moving_average")
     model.learn(1, Sets(), log_interval=None)
     rewards = model.rollout_buffer.step_rewards
     discounted = rewards[0] + rewards[1] / 2 + rewards[2] / 4
     assert model.logger.name_to_value["train/return_mean"] == pytest.approx(discounted)
     assert model._average_return == pytest.approx(discounted)
+    if when == "_on_rollout_start":  # at its end the buffer is whole already
+        np.testing.assert_allclose(model.rollout_buffer.returns, discounted)

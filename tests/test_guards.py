@@ -155,8 +155,8 @@ def test_what_another_algorithm_has_saved_is_loaded_with_the_arguments_that_are_
 @pytest.mark.parametrize(
     ("module", "name", "other"),
     [
-        ("sb3_contrib.common.maskable.policies", "MaskableActorCriticPolicy", "MaskablePPO"),
-        ("sb3_contrib.common.recurrent.policies", "RecurrentActorCriticPolicy", "RecurrentPPO"),
+        ("sb3_contrib.common.maskable.policies", "MaskableActorCriticPolicy", "MaskableREINFORCE"),
+        ("sb3_contrib.common.recurrent.policies", "RecurrentActorCriticPolicy", "RecurrentREINFORCE"),
     ],
 )
 def test_policies_that_need_masks_or_states_are_refused(module: str, name: str, other: str) -> None:

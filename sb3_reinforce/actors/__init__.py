@@ -11,14 +11,13 @@ Both draw from ``policy.get_distribution(obs)``; ``agrees`` checks that on obser
 seed torch's generator draws. So an environment that seeds numpy's global generator does not fix the actions.
 """
 
-from sb3_reinforce.actors.agreement import acting_parts, agrees, fingerprint
+from sb3_reinforce.actors.agreement import agrees, fingerprint, replacement_teller
 from sb3_reinforce.actors.mlp import MlpActor, mlp_actor
 from sb3_reinforce.actors.policy import Actor, environment_actions, is_watched, overrides, policy_actor
 
 __all__ = [
     "Actor",
     "MlpActor",
-    "acting_parts",
     "agrees",
     "environment_actions",
     "fingerprint",
@@ -26,4 +25,5 @@ __all__ = [
     "mlp_actor",
     "overrides",
     "policy_actor",
+    "replacement_teller",
 ]

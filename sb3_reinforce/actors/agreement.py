@@ -25,7 +25,7 @@ _CRITIC = ("value_net", "mlp_extractor.value_net", "lstm_critic", "critic")
 def agrees(actor: MlpActor, policy: ActorCriticPolicy, obs: Observations | None = None) -> bool:
     """Whether actor and policy have the same distribution at some observations, to the rounding of float32.
 
-    No actor stands for a policy of which a module was given another ``forward``, which may look on where it changes nothing.
+    They do not agree where a module was given another ``forward``, even one that changes nothing: it may be there to watch.
 
     :param actor: the numpy actor
     :param policy: the policy it is of
@@ -42,7 +42,7 @@ def agrees(actor: MlpActor, policy: ActorCriticPolicy, obs: Observations | None 
 
 def have_distribution(outputs: np.ndarray, policy: ActorCriticPolicy, expected: Distribution) -> bool:
     """Whether these logits or means, float32 ``[n, n_outputs]``, are those of a distribution of the policy."""
-    parameters = _parameters(expected)  # before the next line, since it may be the same object
+    parameters = _parameters(expected)  # read first: the next call may overwrite `expected`
     log_std = [policy.log_std] if isinstance(policy.action_dist, DiagGaussianDistribution) else []
     actual = _parameters(policy.action_dist.proba_distribution(th.as_tensor(outputs, device=policy.device), *log_std))
     return all(
@@ -61,20 +61,26 @@ def fingerprint(policy: ActorCriticPolicy) -> int:
     )
 
 
-def acting_parts(model: BaseAlgorithm) -> Callable[[], list[object]]:
-    """A function that says which modules a model's policy has, and where in memory their parameters are: an actor that uses
-    them in place looks there.
+def replacement_teller(model: BaseAlgorithm) -> Callable[[], bool]:
+    """A function that says whether, since now, a model's policy, one of its modules or the memory of a parameter was replaced.
 
-    :param model: with the policy as it is now. Parameters of its value network are left out, and those that are added later
+    An actor that uses them in place looks at what was there before.
+
+    :param model: with the policy as it is now. Its value network is left out, and so are parameters that are added later
     """
     acting = [module for name, module in model.policy.named_modules() if not name.startswith(_CRITIC)]
     modules = [module._modules.values() for module in acting if module._modules]  # views, which show what comes later
     owners = [(module._parameters, name) for module in acting for name, each in module._parameters.items() if each is not None]
-    return lambda: [
-        model.policy,
-        *chain.from_iterable(modules),
-        *[parameters[name].data_ptr() for parameters, name in owners],
-    ]
+
+    def parts() -> list[object]:
+        return [
+            model.policy,
+            *chain.from_iterable(modules),
+            *[parameters[name].data_ptr() for parameters, name in owners],
+        ]
+
+    before = parts()
+    return lambda: parts() != before
 
 
 def spread(space: spaces.Space[Any]) -> Any:

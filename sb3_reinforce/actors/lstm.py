@@ -36,7 +36,7 @@ class LstmCell:
     def __init__(self, lstm: nn.LSTM, layer: int):
         self._of_input, self._of_hidden = (_linear_of(lstm, f"{name}_l{layer}") for name in ("ih", "hh"))
         self._size = lstm.hidden_size
-        # All gates are a tanh: sigmoid(x) = (1 + tanh(x / 2)) / 2. In torch's order, the third is one from the start.
+        # One tanh serves all four gates, since sigmoid(x) = (1 + tanh(x / 2)) / 2. Of torch's i, f, g, o, the third is a tanh.
         third = np.repeat([False, False, True, False], self._size)
         self._scale = np.where(third, 1.0, 0.5).astype(np.float32)[None]
         self._shift = np.where(third, 0.0, 0.5).astype(np.float32)[None]

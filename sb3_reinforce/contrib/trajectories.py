@@ -58,7 +58,7 @@ class RecurrentEvaluator(Evaluator):
         return log_probs[real], None if entropy is None else entropy[real]
 
     def fixed_features(self, fitted: list[th.nn.Parameter]) -> None:
-        """None: the memory, not the features extractor, is what takes the time."""
+        """None: they are computed at each fit, since the LSTM takes the time and they do not."""
 
     def values(self, part: EpisodicRolloutBufferSamples, features: th.Tensor | None = None) -> th.Tensor:
         index, steps = padded(self._lengths(part))
@@ -95,7 +95,7 @@ class RecurrentEvaluator(Evaluator):
 
 
 def _differentiable(policy: RecurrentActorCriticPolicy) -> AbstractContextManager[None]:
-    """Where cuDNN, which differentiates an LSTM in training mode alone, is left out if there is a graph in the other."""
+    """Leaves out cuDNN where a gradient is wanted in evaluation mode: it differentiates an LSTM in training mode only."""
     if policy.training or not th.is_grad_enabled():
         return nullcontext()
     return th.backends.cudnn.flags(enabled=False)
