@@ -74,6 +74,21 @@ class Told(Own):
 
 gym.register("Told-v0", Told)
 """
+#: One that cannot be made, and one whose rewards are no numbers.
+BROKEN = """
+from own import Own, gym
+
+def make(**kwargs):
+    raise RuntimeError("no")
+
+class NaN(Own):
+    def step(self, action):
+        obs, _, terminated, truncated, info = super().step(action)
+        return obs, float("nan"), terminated, truncated, info
+
+gym.register("Broken-v0", make)
+gym.register("NaN-v0", NaN, max_episode_steps=10, disable_env_checker=True)
+"""
 #: What a run writes, by something that takes no time: seed 1 fails while there is a file `broken`.
 STAND_IN = """
 import json, os, sys
@@ -176,6 +191,7 @@ def test_a_run_is_rl_zoos_and_is_evaluated() -> None:
         "sb3-reinforce train --algo reinforce --env Own-v0 --seed 0 --eval-freq -1 --num-threads 1 --verbose 0 --device cpu "
         "--gym-packages own -n 20"
     )
+    assert {*row} == {*records.WORDS, *records.NUMBERS, *records.PERHAPS}
     assert (row["entry"], row["held"], row["threshold"], row["n_episodes"]) == ("default", 1, "", 3)
     assert 0 <= row["random_return"] <= 10
     assert 0 <= row["return_mean"] <= 10
@@ -237,10 +253,15 @@ def test_a_failed_run_is_named_and_tried_again(capsys: pytest.CaptureFixture[str
     assert "failed: reinforce on Own-v0, seed 1: ValueError: it broke (all it wrote: logs" in error.replace("\\", "/")
     assert sorted(row["seed"] for row in rows()) == [0, 2]
     assert Path("logs/compare/report.md").is_file()
+    line = "- reinforce on Own-v0, seed 1 has failed: ValueError: it broke (all it wrote: "
+    assert line in Path("logs/compare/report.md").read_text()
+    run("--report-only")
+    assert line in Path("logs/compare/report.md").read_text()
     Path("broken").unlink()
     started()
     run(*flags)
     assert started() == ["train --algo reinforce --env Own-v0 --seed 1"]
+    assert "has failed" not in Path("logs/compare/report.md").read_text()
     assert sorted(row["seed"] for row in rows()) == [0, 1, 2]
 
 
@@ -307,8 +328,13 @@ def test_a_table_without_a_column_is_said(capsys: pytest.CaptureFixture[str]) ->
     run(*OWN_FLAGS, "--algos", "reinforce")
     table = pd.read_csv("logs/compare/results.csv", dtype=str)
     table.drop(columns="cpu").to_csv("logs/compare/results.csv", index=False)
-    with pytest.raises(SystemExit, match=r"results.csv does not have the columns \['cpu'\]"):
+    started()
+    with pytest.raises(SystemExit):
         run(*OWN_FLAGS, "--algos", "a2c")
+    assert "It has no column cpu" in capsys.readouterr().err
+    assert started() == []
+    with pytest.raises(SystemExit, match=r"there is no report: .*results.csv is not of a comparison: .* It has no column cpu"):
+        run("--report-only")
 
 
 @pytest.mark.usefixtures("_quick")
@@ -372,15 +398,31 @@ def test_running_children_end_with_the_sweep(monkeypatch: pytest.MonkeyPatch, tm
 
     def start(self: sweep.Sweep, job: sweep.Job) -> Any:
         if processes:
-            raise OSError("no more")
+            raise KeyboardInterrupt
         processes.append(subprocess.Popen([sys.executable, "-S", "-E", "-c", "import time; time.sleep(5)"]))
         return processes[0]
 
     monkeypatch.setattr(sweep.Sweep, "_start", start)
     table = tmp_path / "rows.csv"
-    with pytest.raises(OSError, match="no more"):
+    with pytest.raises(KeyboardInterrupt):
         sweep.Sweep(table, table, tmp_path).work([job, job._replace(run=job.run._replace(seed=1))], at_a_time=2)
     assert processes[0].returncode not in (None, 0)
+
+
+@pytest.mark.usefixtures("_quick")
+def test_what_runs_when_the_disk_fills_is_not_lost(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It goes on to its end, and nothing more is begun."""
+    usage = shutil.disk_usage(".")
+    free = [sweep.ROOM]
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=free.pop() if free else sweep.ROOM - 1))
+    flags = [*OWN_FLAGS[:4], "-n", 20, "--seeds", 3, "--jobs", 3]
+    with pytest.raises(SystemExit, match="less than 100 MB are left"):
+        run(*flags, "--algos", "reinforce")
+    assert "nothing more is begun" in capsys.readouterr().err
+    assert [row["seed"] for row in rows()] == [0]
+    assert len(started()) == 1
 
 
 @pytest.mark.usefixtures("_quick")
@@ -400,9 +442,13 @@ def test_report_only(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--report-only: there is no results.csv in nowhere, which -f names" in capsys.readouterr().err
 
 
+COLUMNS = ",".join([*records.WORDS, *records.NUMBERS, *records.PERHAPS])
 HALVES = {
     "results.csv": ("algo,env,seed,steps,return_mean\nreinforce,Own-v0", "results.csv is not whole: line 2"),
     "curves.csv": (None, "curves.csv"),
+    "results.csv, binary": (b"\xff\xfe", "results.csv is no table"),
+    "results.csv, edited": (f"{COLUMNS}\n{'x,' * COLUMNS.count(',')}x\n", "must be a number"),
+    "curves.csv, half": ("algo,env,seed,steps,seconds,return_mean,n_episodes\na2c,Own", "curves.csv is not whole: line 2"),
     "settings.json": ('{"reinforce on Own', "settings.json is not whole"),
 }
 
@@ -414,18 +460,25 @@ def test_files_that_are_not_whole_are_named(name: str, capsys: pytest.CaptureFix
     content, message = HALVES[name]
     run(*OWN_FLAGS, "--algos", "reinforce")
     started()
-    file = Path("logs/compare", name)
+    file = Path("logs/compare", name.partition(",")[0])
     if content is None:
         file.unlink()
     else:
-        file.write_text(content)
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(SystemExit, match=f"there is no report: .*{message}"):
         run("--report-only")
-    if content is not None:
-        with pytest.raises(SystemExit):
-            run(*OWN_FLAGS, "--algos", "reinforce")
-        assert message in capsys.readouterr().err
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        run(*OWN_FLAGS, "--algos", "reinforce")
+    error = capsys.readouterr().err
+    assert message in error
     assert started() == []
+    if "Delete results.csv and curves.csv, and the command that made them makes both again" in error:
+        for table in ("results.csv", "curves.csv"):
+            Path("logs/compare", table).unlink(missing_ok=True)
+        run(*OWN_FLAGS, "--algos", "reinforce")
+        assert started() == []
+        assert len(rows()) == 1
 
 
 @pytest.mark.usefixtures("_quick")
@@ -505,6 +558,10 @@ def test_what_is_written_does_not_depend_on_the_locale(monkeypatch: pytest.Monke
         (("--env", "CartPol-v1", "--algos", "a2c"), "there is no environment 'CartPol-v1', maybe you meant 'CartPole-v1'?"),
         (("--env", "??", "--algos", "a2c"), "a module that registers it is named with --gym-packages"),
         (("--env", "CartPole-v1", "--algos", "a2c", "--seeds", "0"), "--seeds: must be a whole number of at least 1, not 0"),
+        (
+            ("--env", "CartPole-v1", "--algos", "a2c", "--first-seed", "4294967292"),
+            "must be below 2**32, but the last would be",
+        ),
         (("--env", "CartPole-v1", "--algos", "a2c", "--seeds", "x"), "--seeds: must be a whole number of at least 1, not x"),
         (("--env", "CartPole-v1", "--algos", "a2c", "--jobs", "1.5"), "--jobs: must be a whole number of at least 1, not 1.5"),
         (("--env", "CartPole-v1", "--algos", "a2c", "-n", "-5"), "must be a whole number of at least 1, not -5"),
@@ -522,6 +579,11 @@ def test_what_is_written_does_not_depend_on_the_locale(monkeypatch: pytest.Monke
             ("--env", "CartPole-v1", "--algos", "a2c", "-conf", "text.yml"),
             "`learning_rate` of CartPole-v1 must be a number, but it is the text '1e-3': write !!float 1e-3",
         ),
+        (("--env", "CartPole-v1", "--algos", "a2c", "-n", "9", "-conf", "short.yml"), "CartPole-v1 must have `n_timesteps`"),
+        (
+            ("--env", "NaN-v0", "--algos", "a2c", "--gym-packages", "broken_env"),
+            "NaN-v0 cannot be played: ValueError: rewards must be finite, but those of an episode sum to nan",
+        ),
         (("--env", "CartPole-v1", "--algos", "a2c", "ppo", "-conf", "a2c:a.yml", "b.yml"), "each is ALGO:FILE"),
         (("--env", "CartPole-v1", "--algos", "a2c", "-conf", "ppo:a.yml"), "'ppo' is not one of --algos"),
         (("--env", "CartPole-v1", "--algos", "a2c", "sac"), "sac on CartPole-v1: AssertionError"),
@@ -538,8 +600,8 @@ def test_what_cannot_be_compared_is_said_at_once(
     """And nothing is run."""
     Path("faulty.py").write_text("1 / 0")
     Path("text.yml").write_text("CartPole-v1: {policy: MlpPolicy, n_timesteps: 50, learning_rate: 1e-3}")
-    broken = "import gymnasium as gym\ndef make(**kwargs): raise RuntimeError('no')\ngym.register('Broken-v0', make)"
-    Path("broken_env.py").write_text(broken)
+    Path("short.yml").write_text("CartPole-v1: {policy: MlpPolicy}")
+    Path("broken_env.py").write_text(BROKEN)
     monkeypatch.setattr(sweep.Sweep, "_start", lambda *_: pytest.fail("a run was started"))
     with pytest.raises(SystemExit) as end:
         run(*arguments)
@@ -800,6 +862,16 @@ def test_when_the_threshold_was_reached() -> None:
     assert runs.to_threshold(curve, 1.5) == runs.to_threshold(curve, np.nan) == never
     assert threshold("CartPole-v1") == 475
     assert np.isnan(threshold("Pendulum-v1"))
+
+
+def test_small_returns_keep_their_digits() -> None:
+    assert [records.rounded(value) for value in (2.00004e-5, 12345.6789, -3)] == [2.00004e-5, 12345.68, -3]
+
+
+@pytest.mark.usefixtures("_quick")
+def test_an_environment_whose_episodes_do_not_end_is_named_before_it_is_run(capsys: pytest.CaptureFixture[str]) -> None:
+    run("--env", "Endless-v0", *OWN_FLAGS[2:], "--algos", "a2c")
+    assert "Endless-v0: no episode of random actions ended in" in capsys.readouterr().err
 
 
 def test_actions_at_random(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,7 +37,9 @@ def rows(env="CartPole-v1", held=1, threshold=475.0, random_return=25.0, **retur
                 "seed": seed,
                 "budget": 0,
                 "settings": "a",
+                "resolved": "b",
                 "steps": 50_000,
+                "seconds": 10.0,
                 "return_mean": value,
                 "return_std": 0.0,
                 "n_episodes": 20,
@@ -50,6 +52,7 @@ def rows(env="CartPole-v1", held=1, threshold=475.0, random_return=25.0, **retur
                 "versions": "python=3",
                 "command": "sb3-reinforce train --algo reinforce",
                 "cpu": "one",
+                "commit": "c",
             }
             for algo, values in returns_by_algo.items()
             for seed, value in enumerate(values)
@@ -233,7 +236,7 @@ def test_what_is_normalized_or_wrapped_for_some_is_named():
 
 
 def test_zero_has_no_minus():
-    assert [names.number(value, 92) for value in (-0.06, -0.6, 0.4)] == ["0", "−1", "0"]
+    assert [names.number(value) for value in (-0.06, -0.6, 0.4)] == ["0", "−1", "0"]
 
 
 def test_seconds_of_different_machines_are_not_compared():
@@ -279,6 +282,24 @@ def test_a_run_that_diverged_hides_no_digits_of_the_others():
     assert "**−2.63** (−2.70, −2.55)" in table
 
 
+@pytest.mark.parametrize(
+    ("returns", "threshold", "shown"),
+    [
+        ([-15.483, -15.691, -16.012], -15.563, ["−15.5", "−15.7", "−16.0", "−15.6"]),
+        ([2e-5, 8e-5, 14e-5], 1e-4, ["0.00002", "0.00008", "0.00014", "0.00010"]),
+        ([499.8, 492.1, 500.0], 475, ["500", "492", "500", "475"]),
+    ],
+)
+def test_as_many_decimals_as_tell_returns_apart(returns, threshold, shown):
+    """And a threshold beside them has as many."""
+    reinforce, a2c, ppo = returns
+    several = rows("Own-v0", threshold=threshold, reinforce=[reinforce] * 2, a2c=[a2c] * 2, ppo=[ppo] * 2)
+    *_, line = tables.results_table(several).splitlines()
+    assert re.findall(r"\*\*(.+?)\*\*", line) == shown[:3]
+    (named, *_), *_ = (part.splitlines() for part in report._how_soon(several, several, ["Own-v0"])[2:])
+    assert named == f"- Own-v0: {shown[3]}, its own threshold."
+
+
 def test_what_failed_altogether_is_named():
     """An algorithm or an environment without one finished run is part of what was asked for."""
     finished = rows("Own-v0", threshold=np.nan, a2c=[1, 2])
@@ -301,12 +322,12 @@ def test_what_has_no_scale_is_named():
     assert [line for line in cautions(several, {}) if "score" in line] == [
         "Own-v0: random actions have 9.00, and the best algorithm 3.50, so that the worst run has the score 0.",
         "Dark-v0: the return of random actions is not known, so that the worst run has the score 0.",
-        "Easy-v0: random actions have 21, and its threshold 20, so that the worst run has the score 0.",
+        "Easy-v0: random actions have 21.00, and its threshold 20.00, so that the worst run has the score 0.",
         "Flat-v0: the return of random actions is not known, so that the worst run has the score 0.",
         "Flat-v0: no run is worse than another, so that there are no scores.",
     ]
     curves = pd.concat([curve((10, 1.0, 2.0), algo=row.algo, env=row.env, seed=row.seed) for row in several.itertuples()])
-    text = report._markdown(several, tables.with_targets(several, curves), {}, {}, {})
+    text = report._markdown(report.Comparison(several, curves, {}, {}), {}, {})
     assert "- Own-v0: 2.88. The environment names no threshold, so this is 75% of the way from the worst run to the" in text
     assert text.count("from the worst run to the best algorithm") == 2
 

@@ -7,20 +7,23 @@ import numpy as np
 import pandas as pd
 
 from sb3_reinforce.zoo import statistics
-from sb3_reinforce.zoo.names import asked, in_order, label, number, steps_of
+from sb3_reinforce.zoo.names import asked, decimals, in_order, label, number, steps_of
 from sb3_reinforce.zoo.tables import ENOUGH_SEEDS
 
 #: None of REINFORCE's hyperparameters that ship was chosen on this seed or a greater one.
 FRESH_SEED = 1000
 
 
-def cautions(rows: pd.DataFrame, settings: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def cautions(
+    rows: pd.DataFrame, settings: Mapping[str, Mapping[str, Any]], failed: Mapping[str, str] | None = None
+) -> list[str]:
     """One sentence or two each, those of an environment with its name before them.
 
     :param settings: all arguments of each ``algorithm on environment``, as ``settings.json`` has them
+    :param failed: runs that have failed, and why, as ``failed.json`` has them
     """
     algos, env_ids = asked(settings, rows)
-    found = []
+    found = [f"{run} has failed: {why}" for run, why in (failed or {}).items()]
     for env_id in env_ids:
         here = rows[rows["env"] == env_id]
         own = {algo: settings.get(f"{algo} on {env_id}", {}) for algo in algos if algo in set(here["algo"])}
@@ -125,9 +128,10 @@ def _of_evaluation(here: pd.DataFrame) -> list[str]:
     if len(means) < 2 or 4 * error <= apart:
         return []
     n_episodes = int(here["n_episodes"].iloc[0])
+    one, between = (number(value, decimals([-value, value])) for value in (error, apart))
     return [
-        f"a model's mean over {n_episodes} episodes has a standard error of {number(error, error)}, and the "
-        f"algorithms' means are {number(apart, apart)} apart or less. `--eval-episodes` takes more than {n_episodes}."
+        f"a model's mean over {n_episodes} episodes has a standard error of {one}, and the algorithms' means are {between} "
+        f"apart or less. `--eval-episodes` takes more than {n_episodes}."
     ]
 
 
@@ -140,7 +144,8 @@ def _of_scale(here: pd.DataFrame) -> list[str]:
     found = []
     if not scale.from_random:
         best = "the best algorithm" if np.isnan(here["threshold"].iloc[0]) else "its threshold"
-        known = f"random actions have {number(random, abs(random))}, and {best} {number(scale.high, abs(scale.high))}"
+        digits = decimals([*here["return_mean"], random, scale.high])
+        known = f"random actions have {number(random, digits)}, and {best} {number(scale.high, digits)}"
         known = "the return of random actions is not known" if np.isnan(random) else known
         found.append(f"{known}, so that the worst run has the score 0.")
     if not scale.is_one:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import json
 import os
 import sys
 from functools import partial
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from sb3_reinforce.zoo.records import CURVES, RESULTS
+from sb3_reinforce.zoo import records
+from sb3_reinforce.zoo.records import CURVES, FAILED, RESULTS
 from sb3_reinforce.zoo.runs import EVAL_EPISODES
 
 if TYPE_CHECKING:
@@ -38,6 +40,8 @@ def main(arguments: list[str]) -> None:
     if not args.env or not args.algos:
         parser.error("--env and --algos are required, unless --report-only is given")
 
+    if args.first_seed + args.seeds > 2**32:
+        parser.error(f"--first-seed: seeds must be below 2**32, but the last would be {args.first_seed + args.seeds - 1}")
     try:
         _compare(args, folder, parser)
     except Timeout:
@@ -77,8 +81,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sb3-reinforce compare",
         description="Train algorithms on environments over seeds, through RL Zoo, each run in a process of its own with one "
-        "thread, and report. One folder holds results.csv, curves.csv, settings.json, report.md, curves.png, runs/ and, of "
-        "two algorithms or more, profiles.png. "
+        "thread, and report. One folder holds results.csv, curves.csv, settings.json, report.md, curves.png, runs/, with two "
+        "algorithms or more profiles.png, and failed.json where a run has failed. "
         "The same command goes on where it was interrupted, and tries again what failed; with more seeds, algorithms or "
         "environments, it runs what is missing.",
     )
@@ -156,6 +160,9 @@ def _work(jobs: list[Job], at_a_time: int, folder: Path) -> None:
             file=sys.stderr,
         )
         sys.exit(130)
+    told = {**records.read_json(folder / FAILED), **{named(run): complaint for run, complaint in failed.items()}}
+    if told:
+        records.replace(folder / FAILED, json.dumps(told, indent=1) + "\n")
     if (folder / RESULTS).is_file():
         _report(folder)
     for run, complaint in failed.items():

@@ -1,5 +1,6 @@
 """How a report writes algorithms, environments and numbers."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -33,9 +34,19 @@ def colours(algos: Sequence[str]) -> dict[str, str]:
     return COLOURS | {algo: MORE_COLOURS[i % len(MORE_COLOURS)] for i, algo in enumerate(others)}
 
 
-def number(value: float, scale: float = np.inf) -> str:
-    """Two or three digits of numbers of this scale, and a true minus."""
-    digits = 0 if scale >= 10 else 2 if scale >= 1 else 3
+def run_name(algo: str, env_id: str, seed: int) -> str:
+    return f"{algo} on {env_id}, seed {seed}"
+
+
+def decimals(values: Sequence[float] | np.ndarray) -> int:
+    """How many decimals tell numbers apart: two or three digits of each, and five steps from the least to the greatest."""
+    scale, spread = float(np.median(np.abs(values))), float(np.ptp(values))  # a median: a run that diverged hides no digits
+    by_scale = 0 if scale >= 10 else 2 if scale >= 1 else 3
+    return max(by_scale, math.ceil(-math.log10(spread / 5)) if spread > 0 else 0)
+
+
+def number(value: float, digits: int = 0) -> str:
+    """With so many decimals, and a true minus."""
     return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")  # + 0.0: no minus before a zero
 
 

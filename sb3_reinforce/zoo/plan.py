@@ -4,6 +4,7 @@ import argparse
 import difflib
 import importlib
 import json
+import sys
 import traceback
 from itertools import product
 from pathlib import Path
@@ -25,7 +26,7 @@ from sb3_reinforce.zoo.settings import (
     threshold,
 )
 from sb3_reinforce.zoo.sweep import Job, Run, description
-from sb3_reinforce.zoo.tryout import random_return, try_out
+from sb3_reinforce.zoo.tryout import RANDOM_SECONDS, random_return, try_out
 
 #: An algorithm and an environment.
 Pair = tuple[str, str]
@@ -143,16 +144,16 @@ def _earlier(args: argparse.Namespace, folder: Path, another: str) -> _Earlier:
     :param another: how to say that the folder holds another comparison
     :raises RefusedError: if it cannot be gone on with
     """
-    results = folder / records.RESULTS
     try:
-        rows, arguments = records.read(results), records.read_json(folder / records.SETTINGS)
+        rows, curves = records.read_runs(folder / records.RESULTS), records.read_curves(folder / records.CURVES)
+    except ValueError as error:
+        raise RefusedError(str(error)) from error
+    try:
+        arguments = records.read_json(folder / records.SETTINGS)
     except ValueError as error:
         raise RefusedError(f"{error}: mend it, or take another folder with -f") from error
-    if rows and not {*Run._fields, "random_return", "resolved", "n_episodes"} <= rows[0].keys():
-        raise RefusedError(
-            f"{results} is not of a comparison: take another folder with -f (or give it commas again, if another "
-            "program has saved it)"
-        )
+    if rows and not curves:
+        raise RefusedError(f"there is no {records.CURVES} in {folder}. {records.REMEDY}")
     if budgets := {row["budget"] for row in rows} - {args.n_timesteps}:
         now = f"now {args.n_timesteps}; 0: as the hyperparameters say"
         raise RefusedError(f"{another}: it was run with -n {budgets.pop()} ({now})")
@@ -180,6 +181,12 @@ def _tried(
                 random_returns[env_id] = earlier.random_returns[env_id]
             else:
                 random_returns[env_id] = random_return(env_id, _env_kwargs(next(iter(contestants.values())), env_id))
+            if random_returns[env_id] is None:
+                print(
+                    f"{env_id}: no episode of random actions ended in {RANDOM_SECONDS:.0f} seconds. A run in which none ends "
+                    "has no result: should the environment be registered with a time limit (`max_episode_steps`)?",
+                    file=sys.stderr,
+                )
         except Exception as error:  # of the user's environment: any
             traceback.print_exc()
             problems.append(f"{env_id} cannot be played: {_text(error)}")

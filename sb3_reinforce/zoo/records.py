@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import Any
 
 #: Files of a comparison's folder.
-RESULTS, CURVES, SETTINGS = "results.csv", "curves.csv", "settings.json"
+RESULTS, CURVES, SETTINGS, FAILED = "results.csv", "curves.csv", "settings.json", "failed.json"
+#: What to do where a table is lost or damaged.
+REMEDY = f"Delete {RESULTS} and {CURVES}, and the command that made them makes both again, from `runs/`."
+#: Columns of its tables that are numbers, those that may be empty, and the others of ``results.csv``.
+CURVE_NUMBERS = ("seed", "steps", "seconds", "return_mean", "n_episodes")
+NUMBERS = (*CURVE_NUMBERS, "budget", "return_std", "held")
+PERHAPS = ("steps_to_threshold", "seconds_to_threshold", "threshold", "random_return")
+WORDS = ("algo", "env", "settings", "resolved", "entry", "versions", "cpu", "commit", "command")
 PACKAGES = ("sb3_reinforce", "stable_baselines3", "sb3_contrib", "rl_zoo3", "tianshou", "torch", "numpy", "gymnasium")
 #: Their versions decide what an environment does.
 SIMULATORS = ("mujoco", "box2d", "ale_py")
@@ -32,12 +39,55 @@ def read(path: Path) -> list[Row]:
     """
     if not path.exists():
         return []
-    with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets write a mark before the first name
-        rows = list(csv.DictReader(file))
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets write a mark before the first name
+            rows = list(csv.DictReader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} is no table: {error}") from error
     for line, row in enumerate(rows, start=2):
         if None in row or None in row.values():
             raise ValueError(f"{path} is not whole: line {line} has more or fewer cells than there are columns")
     return [{name: text if name in TEXTS else _parsed(text) for name, text in row.items()} for row in rows]
+
+
+def read_runs(path: Path) -> list[Row]:
+    """The rows of a comparison's ``results.csv``.
+
+    :raises ValueError: if it is not whole or of something else
+    """
+    return _checked(path, NUMBERS, PERHAPS, WORDS)
+
+
+def read_curves(path: Path) -> list[Row]:
+    """The rows of a comparison's ``curves.csv``.
+
+    :raises ValueError: if it is not whole or of something else
+    """
+    return _checked(path, CURVE_NUMBERS, (), WORDS[:2])
+
+
+def _checked(path: Path, numbers: Iterable[str], perhaps: Iterable[str], words: Iterable[str]) -> list[Row]:
+    try:
+        rows = read(path)
+    except ValueError as error:
+        raise ValueError(f"{error}. {REMEDY}") from error
+    missing = [name for name in (*words, *numbers, *perhaps) if rows and name not in rows[0]]
+    if missing:
+        raise ValueError(
+            f"{path} is not of a comparison: take another folder with -f (or give it commas again, if another program has "
+            f"saved it). It has no column {', '.join(missing)}"
+        )
+    for line, row in enumerate(rows, start=2):
+        for name in (*numbers, *perhaps):
+            if isinstance(row[name], str) and (row[name] or name in numbers):
+                wrong = f"`{name}` in line {line} must be a number, but it is {row[name]!r}"
+                raise ValueError(f"{path} is not whole: {wrong}. {REMEDY}")
+    return rows
+
+
+def rounded(value: float) -> float:
+    """Seven digits, however small the number is."""
+    return float(f"{value:.7g}")
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -8,9 +8,9 @@ the ``command`` and the ``cpu``. ``curves`` has a line for each point of a run's
 are in the order of ``rows``, and the first algorithm is what the others are compared with.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,24 +18,39 @@ import pandas as pd
 from sb3_reinforce.zoo import records, statistics, tables
 from sb3_reinforce.zoo.cautions import cautions
 from sb3_reinforce.zoo.charts import curves_chart, profiles_chart
-from sb3_reinforce.zoo.names import asked, in_order, label, number
+from sb3_reinforce.zoo.names import asked, decimals, in_order, label, number, run_name
 from sb3_reinforce.zoo.statistics import Scores
 
 
-def load(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
-    """Rows, curves and settings of a comparison, algorithms and environments in the order they were asked for.
+class Comparison(NamedTuple):
+    """What a comparison's folder holds, algorithms and environments in the order they were asked for."""
+
+    rows: pd.DataFrame
+    curves: pd.DataFrame
+    settings: dict[str, dict[str, Any]]
+    """All arguments of each ``algorithm on environment``."""
+    failed: dict[str, str]
+    """Runs that have failed and have not been run again, and why."""
+
+
+def load(folder: Path) -> Comparison:
+    """Read a comparison's folder.
 
     :raises ValueError: if a file is not whole or of something else
     :raises OSError: if one is missing
     """
     settings = records.read_json(folder / records.SETTINGS)
-    rows, curves = _table(folder / records.RESULTS), _table(folder / records.CURVES)
+    rows = _table(folder / records.RESULTS, records.read_runs)
+    curves = _table(folder / records.CURVES, records.read_curves)
     algos, env_ids = asked(settings, rows)
     places = {"algo": algos.index, "env": env_ids.index, "seed": int}
     rows = rows.sort_values(list(places), key=lambda column: column.map(places[column.name]), kind="stable")
     # A run that was made again has two rows, and one that was interrupted after its curve was written has that twice.
     rows = rows.drop_duplicates(["algo", "env", "seed"], keep="last").reset_index(drop=True)
-    return rows, _last_curves(curves), settings
+    failed = records.read_json(folder / records.FAILED)
+    for run in rows[["algo", "env", "seed"]].itertuples(index=False):
+        failed.pop(run_name(*run), None)
+    return Comparison(rows, _last_curves(curves), settings, failed)
 
 
 def _last_curves(curves: pd.DataFrame) -> pd.DataFrame:
@@ -45,12 +60,10 @@ def _last_curves(curves: pd.DataFrame) -> pd.DataFrame:
     return curves[curves["curve"] == curves.groupby(run)["curve"].transform("max")].drop(columns="curve")
 
 
-def _table(path: Path) -> pd.DataFrame:
-    if not path.exists():
-        raise ValueError(f"there is no {path}: delete results.csv as well, and the same command makes both from `runs/`")
-    found = records.read(path) or [{}]
-    if not {"algo", "env", "seed", "steps", "return_mean"} <= found[0].keys():
-        raise ValueError(f"{path} has no rows of a comparison")
+def _table(path: Path, read: Callable[[Path], list[records.Row]]) -> pd.DataFrame:
+    """A table, as ``records.py`` finds it right."""
+    if not read(path):
+        raise ValueError(f"{path} has no rows of a comparison. {records.REMEDY}")
     return pd.read_csv(path, dtype=dict.fromkeys(records.TEXTS, str))
 
 
@@ -60,30 +73,28 @@ def write(folder: Path) -> None:
     :raises ValueError: if a file of the folder is not whole or of something else
     :raises OSError: if one is missing, or cannot be written
     """
-    rows, curves, settings = load(folder)
-    algos = in_order(rows["algo"])
-    curves_chart(curves, algos, folder / "curves.png")
+    comparison = load(folder)
+    rows, algos = comparison.rows, in_order(comparison.rows["algo"])
+    curves_chart(comparison.curves, algos, folder / "curves.png")
     aggregated = statistics.scores(rows, algos, tables.FEWEST_ENVS, tables.FEWEST_SEEDS)
     shown = aggregated or statistics.scores(rows, algos)
     if shown:
         profiles_chart(shown, folder / "profiles.png")
-    text = _markdown(rows, tables.with_targets(rows, curves), settings, aggregated, shown)
+    text = _markdown(comparison, aggregated, shown)
     records.replace(folder / "report.md", text)
 
 
-def _markdown(
-    rows: pd.DataFrame, reached: pd.DataFrame, settings: Mapping[str, Any], aggregated: Scores, shown: Scores
-) -> str:
+def _markdown(comparison: Comparison, aggregated: Scores, shown: Scores) -> str:
     """The report.
 
-    :param reached: the rows, with thresholds and when they were reached
     :param aggregated: scores that are worth an aggregate; empty if there are none
     :param shown: scores that the picture shows
     """
+    rows, curves, settings, failed = comparison
     algos, env_ids = asked(settings, rows)
     parts = [f"# {', '.join(map(label, algos))} on {', '.join(env_ids)}"]
     env_ids = [env_id for env_id in env_ids if env_id in set(rows["env"])]
-    found = cautions(rows, settings)
+    found = cautions(rows, settings, failed)
     if found:
         parts += ["## Before you believe it", "\n".join(f"- {line}" for line in found)]
     parts += [
@@ -95,7 +106,7 @@ def _markdown(
         "![Learning curves](curves.png)",
         "Mean return in training over seeds with its 95 % interval, against steps, above, and seconds, below.",
     ]
-    parts += _how_soon(rows, reached, env_ids)
+    parts += _how_soon(rows, tables.with_targets(rows, curves), env_ids)
     parts.append("## Over all environments")
     n_seeds, n_envs = int(rows.groupby(["algo", "env"]).size().min()), len(env_ids)
     if shown:
@@ -135,7 +146,7 @@ def _how_soon(rows: pd.DataFrame, reached: pd.DataFrame, env_ids: Sequence[str])
         here, value = rows[rows["env"] == env_id], reached[reached["env"] == env_id]["threshold"].iloc[0]
         if np.isnan(value):
             continue
-        named = number(value, abs(value))
+        named = number(value, decimals([*here["return_mean"], value]))
         own = not np.isnan(here["threshold"].iloc[0])
         start = "random actions" if statistics.scale(here).from_random else "the worst run"
         share = f"{tables.TARGET:.0%} of the way from {start} to the best algorithm"

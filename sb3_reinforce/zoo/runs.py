@@ -14,6 +14,9 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from sb3_reinforce.zoo import records
+from sb3_reinforce.zoo.records import rounded
+
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
@@ -50,7 +53,7 @@ def main() -> None:
     # ARS, which has no optimizer, does not take: so, like every import, before the clock starts.
     importlib.import_module("torch._dynamo")
 
-    from sb3_reinforce.zoo import cli, records
+    from sb3_reinforce.zoo import cli
 
     sys.argv = ["sb3-reinforce", *task.train]
     cli.main()
@@ -79,9 +82,9 @@ def _result(task: Task) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     row = {
         **task.key,
         "steps": int(curve["steps"].iloc[-1]),
-        "seconds": _rounded(curve["seconds"].iloc[-1]),
-        "return_mean": _rounded(returns.mean()),
-        "return_std": _rounded(returns.std()),
+        "seconds": rounded(curve["seconds"].iloc[-1]),
+        "return_mean": rounded(returns.mean()),
+        "return_std": rounded(returns.std()),
         "n_episodes": len(returns),
         **to_threshold(curve, task.threshold),
         **task.columns,
@@ -90,17 +93,13 @@ def _result(task: Task) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         {
             **task.key,
             "steps": int(part["steps"].iloc[-1]),
-            "seconds": _rounded(part["seconds"].iloc[-1]),
-            "return_mean": _rounded(part["return"].mean()),
+            "seconds": rounded(part["seconds"].iloc[-1]),
+            "return_mean": rounded(part["return"].mean()),
             "n_episodes": len(part),
         }
         for _, part in curve.groupby(pd.cut(curve["steps"], min(CURVE_POINTS, len(curve))), observed=True)
     ]
     return row, points
-
-
-def _rounded(value: float) -> float:
-    return round(float(value), 4)
 
 
 def to_threshold(curve: "pd.DataFrame", threshold: float) -> dict[str, Any]:
@@ -115,7 +114,7 @@ def to_threshold(curve: "pd.DataFrame", threshold: float) -> dict[str, Any]:
     steps, seconds = steps_to(curve.rename(columns={"return": "return_mean"}).assign(n_episodes=1), threshold)
     if math.isinf(steps):
         return {"steps_to_threshold": None, "seconds_to_threshold": None}
-    return {"steps_to_threshold": int(steps), "seconds_to_threshold": _rounded(seconds)}
+    return {"steps_to_threshold": int(steps), "seconds_to_threshold": rounded(seconds)}
 
 
 def latest_run(log_folder: str, algo: str, env_id: str) -> Path:

@@ -146,10 +146,13 @@ def _unset(algo: str, name: str) -> Any:
 
 
 def _check_numbers(entry: str, hyperparameters: Hyperparameters) -> None:
-    """Refuse 1e5, which YAML reads as text: RL Zoo would end in an error that does not say which value it is of.
+    """Refuse an entry without what RL Zoo needs, and 1e5, which YAML reads as text: RL Zoo's errors would not say where.
 
     :raises ValueError: naming the hyperparameter and what to write
     """
+    for name in _REQUIRED:
+        if name not in hyperparameters:
+            raise ValueError(f"{entry} must have `{name}`, as RL Zoo requires")
     for name, value in hyperparameters.items():
         if isinstance(value, str) and re.fullmatch(r"[-+]?[\d.]+[eE][-+]?\d+", value):
             raise ValueError(f"`{name}` of {entry} must be a number, but it is the text {value!r}: write !!float {value}")

@@ -18,6 +18,7 @@ from urllib.parse import quote
 from tqdm import tqdm
 
 from sb3_reinforce.zoo import records
+from sb3_reinforce.zoo.names import run_name
 from sb3_reinforce.zoo.runs import EVAL_EPISODES, Task
 from sb3_reinforce.zoo.settings import Contestant, Hyperparameters, Settings, digest
 
@@ -93,36 +94,44 @@ class Sweep:
 
         :param at_a_time: how many run beside each other
         :return: runs that have failed, and why; they have no row, so that another sweep tries them again
-        :raises OSError: if the disk is full, or the tables cannot be written; what has ended by then is recorded
+        :raises OSError: if the disk is full, or the tables cannot be written, once what was running has ended
+        :raises ValueError: if a table or a result was changed meanwhile, likewise
         """
         done = self.done()
         due = [job for job in jobs if job.run not in done]
         failed: dict[Run, str] = {}
+        stopped: OSError | ValueError | None = None
         running: dict[subprocess.Popen[bytes], Job] = {}
         with tqdm(total=len(jobs), initial=len(jobs) - len(due), unit="run", dynamic_ncols=True) as bar:
             try:
                 while due or running:
-                    while due and len(running) < at_a_time:
-                        job = due.pop(0)
-                        if self._is_finished(job):  # in a sweep that ended before it could record it
-                            self._record(job.run)
+                    try:
+                        while due and len(running) < at_a_time:
+                            job = due.pop(0)
+                            if self._is_finished(job):  # in a sweep that ended before it could record it
+                                self._record(job.run)
+                                bar.update()
+                            else:
+                                running[self._start(job)] = job
+                        for process in [process for process in running if process.poll() is not None]:
+                            job = running.pop(process)
+                            _closed(process)
+                            if process.returncode == 0 and self._is_finished(job):
+                                self._record(job.run)
+                            else:
+                                failed[job.run] = self._complaint(job.run, process.returncode)
+                                bar.write(f"failed: {named(job.run)}: {failed[job.run]}", file=sys.stderr)
                             bar.update()
-                        else:
-                            running[self._start(job)] = job
-                    for process in [process for process in running if process.poll() is not None]:
-                        job = running.pop(process)
-                        _closed(process)
-                        if process.returncode == 0 and self._is_finished(job):
-                            self._record(job.run)
-                        else:
-                            failed[job.run] = self._complaint(job.run, process.returncode)
-                            bar.write(f"failed: {named(job.run)}: {failed[job.run]}", file=sys.stderr)
-                        bar.update()
+                    except (OSError, ValueError) as error:  # a full disk, or a table that somebody has changed
+                        bar.write(f"{error}: nothing more is begun, and what runs goes on to its end", file=sys.stderr)
+                        stopped, due = stopped or error, []
                     time.sleep(0.05)
             finally:
                 for process in running:
                     process.kill()
                     _closed(process)
+        if stopped is not None:
+            raise stopped
         return failed
 
     def folder(self, run: Run) -> Path:
@@ -200,4 +209,4 @@ def _closed(process: subprocess.Popen[bytes]) -> None:
 
 
 def named(run: Run) -> str:
-    return f"{run.algo} on {run.env}, seed {run.seed}"
+    return run_name(run.algo, run.env, run.seed)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from sb3_reinforce.zoo import statistics
-from sb3_reinforce.zoo.names import in_order, label, number, steps_of
+from sb3_reinforce.zoo.names import decimals, in_order, label, number, steps_of
 from sb3_reinforce.zoo.statistics import Estimate, Scores
 
 #: Fewer environments than this are not worth an aggregate.
@@ -31,7 +31,7 @@ def results_table(rows: pd.DataFrame, quoted: pd.DataFrame | None = None, algos:
     algos = in_order(rows["algo"]) if algos is None else algos
     lines = ["| | " + " | ".join(map(label, algos)) + " |", "|---" * (len(algos) + 1) + "|"]
     for env_id in in_order(rows["env"]):
-        scale = rows[rows["env"] == env_id]["return_mean"].abs().median()  # a run that diverged hides no digits of the others
+        digits = decimals(rows[rows["env"] == env_id]["return_mean"].to_numpy())
         cells = []
         for algo in algos:
             own = rows[(rows["env"] == env_id) & (rows["algo"] == algo)]
@@ -39,13 +39,13 @@ def results_table(rows: pd.DataFrame, quoted: pd.DataFrame | None = None, algos:
             if len(own):
                 returns = own["return_mean"].to_numpy()
                 low, high = statistics.interval(returns)
-                spread = f"{number(low, scale)} to {number(high, scale)}"
+                spread = f"{number(low, digits)} to {number(high, digits)}"
                 if len(own) <= 5:
-                    spread = ", ".join(number(value, scale) for value in sorted(returns))
+                    spread = ", ".join(number(value, digits) for value in sorted(returns))
                 spread = f" ({spread})" if len(own) > 1 else ""
                 held = int(own["held"].iloc[0])
                 steps = steps_of(own["steps"].median()) + (f", held {held}" if held > 1 else "")
-                cells.append(f"**{number(returns.mean(), scale)}**{spread}, {len(own)} × {steps}")
+                cells.append(f"**{number(returns.mean(), digits)}**{spread}, {len(own)} × {steps}")
             elif len(theirs):
                 row = theirs.iloc[0]
                 cells.append(f"*{number(row['return_mean'])} ± {number(row['return_std'])}, {row['steps']}*")

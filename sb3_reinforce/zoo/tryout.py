@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import io
+import math
 import tempfile
 import time
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ import gymnasium as gym
 from rl_zoo3.exp_manager import ExperimentManager
 
 from sb3_reinforce.zoo.masks import sampler
+from sb3_reinforce.zoo.records import rounded
 from sb3_reinforce.zoo.settings import Contestant, Settings
 
 #: Actions drawn at random are played for this many episodes, or seconds.
@@ -22,6 +24,7 @@ def random_return(env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> f
     """Mean return of actions drawn at random; None if the first episode does not end soon.
 
     :param env_kwargs: arguments of the environment
+    :raises ValueError: if a reward is not finite
     """
     env = gym.make(env_id, **(env_kwargs or {}))
     env.action_space.seed(0)
@@ -35,11 +38,13 @@ def random_return(env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> f
             _, reward, terminated, truncated, _ = env.step(sample())
             total += float(reward)
             done = terminated or truncated
+        if not math.isfinite(total):
+            raise ValueError(f"rewards must be finite, but those of an episode sum to {total}")
         if not done:
             break
         returns.append(total)
     env.close()
-    return round(sum(returns) / len(returns), 4) if returns else None
+    return rounded(sum(returns) / len(returns)) if returns else None
 
 
 def try_out(contestant: Contestant, env_id: str, taken: Settings) -> None:
