@@ -86,7 +86,7 @@ def losses(rows: pd.DataFrame, quoted: pd.DataFrame) -> str:
         if len(better) > len(others):
             names = "all but " + ", ".join(others) if others else "all"
         found.append(f"{label(algo)}'s mean is higher on {len(better)} of {len(both)}: {names}.")
-    return "**Where REINFORCE loses.** " + "\n".join(found)
+    return "**Where REINFORCE loses.**\n" + "\n".join(found)
 
 
 def _means(rows: pd.DataFrame) -> dict[tuple[str, str], float]:

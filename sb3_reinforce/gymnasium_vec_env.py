@@ -33,12 +33,11 @@ class GymnasiumVecEnv(VecEnv):
     - SAME_STEP: as SB3 has it. The step that ends an episode returns the first observation of the next.
     - DISABLED: the same; this class resets the environments that ended, with ``reset(options={"reset_mask": ...})``.
     - NEXT_STEP: gymnasium's default. After the last step of an episode the environment takes one more, which only resets it:
-      the action has no effect and the reward is 0. That resetting step returns ``done``, and with it the info of the end;
-      the last step itself returns the last observation, and not ``done``. So to SB3 an episode is one step longer than it is,
-      by a step that neither acts nor pays: no value is bootstrapped from one episode to the next, an episode has one ``done``,
-      and the observation that comes with it is the first of the next. Where an algorithm bootstraps a truncated episode, it
-      discounts the value of the last state once more. ``resetting`` says which environments' next step is such a step, for
-      algorithms that can leave it out.
+      the action has no effect and the reward is 0. This resetting step returns ``done`` and the info of the end; the last
+      step returns the last observation without ``done``. So SB3 sees episodes one step longer, by a step that neither acts
+      nor pays. An episode has one ``done``, with the first observation of the next; no value is bootstrapped between the two.
+      An algorithm that bootstraps a truncated episode discounts the value of the last state once more. ``resetting`` marks
+      environments whose next step only resets, for algorithms that can leave it out.
 
     The info of a step that returns ``done`` holds ``terminal_observation``, ``TimeLimit.truncated`` (whether the episode was
     truncated and not terminated as well) and ``episode``, with the return, length and time that a ``Monitor`` gives: without
@@ -55,7 +54,7 @@ class GymnasiumVecEnv(VecEnv):
     resetting: np.ndarray
     """Environments whose next step only resets them, bool ``[n_envs]``. All False unless the mode is NEXT_STEP.
 
-    One array for life, written in place at each step, so it can be looked up once, through wrappers too; copy it to keep it.
+    It is always the same array, written in place at each step. Look it up once, also through wrappers. Copy it to keep it.
     """
 
     def __init__(self, env: "gym.vector.VectorEnv[Any, Any, Any]"):

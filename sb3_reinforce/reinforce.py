@@ -45,12 +45,12 @@ class REINFORCE(EpisodicOnPolicyAlgorithm):
     :param return_type: What multiplies each ∇log π: "trajectory", the return R(τ) of the whole trajectory, or
         "reward_to_go", the discounted sum Gₜ of the rewards from that step on
     :param exact_discounting: Whether to weight the reward-to-go of step t with γᵗ, which makes it a gradient of the
-        discounted return (Nota & Thomas 2020); return_type="reward_to_go" only, R(τ) is exact as it is
+        discounted return (Sutton et al. 2000; Nota & Thomas 2020); return_type="reward_to_go" only, R(τ) is exact as it is
     :param baseline: What is subtracted from the return. None; "mean" of the m returns; "leave_one_out", the mean of the other
-        m-1 returns; "time_leave_one_out", the mean of the others' rewards-to-go at the same step;
+        m-1 returns; "time_leave_one_out", the mean of the others' rewards-to-go at the same step (with rewards-to-go only);
         "moving_average" of the returns of earlier batches; "optimal", the baseline of least variance for each parameter,
-        from the other m-1 trajectories; with rewards-to-go, take m of 4 or more; "value", the policy's value network as
-        fitted to earlier batches
+        from the other m-1 trajectories (with rewards-to-go, take m of 4 or more; not with ``normalize_advantage``,
+        ``carry_over`` or ``n_epochs`` above 1); "value", the policy's value network as fitted to earlier batches
     :param normalize_advantage: Whether to shift and scale what multiplies ∇log π to mean 0 and deviation 1 over the
         steps of the batch. Where all m returns are the same, it is made 0: no trajectory was better than another
     :param ent_coef: Entropy coefficient for the loss calculation, at least 0
@@ -70,8 +70,8 @@ class REINFORCE(EpisodicOnPolicyAlgorithm):
         likelihood ratio P(τ;θ)/P(τ;θ_old), for rewards-to-go with its product up to each reward (Jie & Abbeel 2010)
     :param min_effective_share: Share of m, in [0, 1], that the effective sample size of the likelihood ratios must
         reach for another step on the same batch (n_epochs above 1 only)
-    :param carry_over: Whether episodes that environments begin while the batch waits for its last ones to end are the first
-        of the next batches, and go on under the next policy. Returns are weighted with the likelihood ratio of the steps that
+    :param carry_over: Whether to keep episodes that environments begin while the batch waits for its last. They go on under
+        the next policy, as the first of the next batches. Returns are weighted with the likelihood ratio of the steps that
         an earlier policy took. Environments are then not reset between rollouts, unless the horizon has cut every running
         episode
     :param use_sde: Whether to use generalized State Dependent Exploration (gSDE) instead of action noise exploration
@@ -256,10 +256,10 @@ class REINFORCE(EpisodicOnPolicyAlgorithm):
             self.logger.record("train/std", th.exp(self.policy.log_std).mean().item())
 
     def trajectory_estimates(self) -> tuple[th.Tensor, th.Tensor]:
-        """The estimate that each trajectory of the batch makes alone, whose mean is ĝ, and its score.
+        """The estimate from each trajectory alone, and its score. The mean of the estimates is ĝ.
 
         For diagnosis, between ``collect_rollouts`` and ``train``, and without entropy bonus or clipping. Processes that train
-        together find those of all, and have to ask together.
+        together get those of all, and must call this together.
 
         :return: estimates and scores Σ ∇log π, two tensors ``[m, P]``, for all P trainable parameters of the policy; scores of
             carried trajectories are weighted with their likelihood ratios

@@ -392,7 +392,7 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
     ) -> SelfEpisodic:
-        """Learn for at least ``total_timesteps``: the batch in flight is always completed and used.
+        """Learn for at least ``total_timesteps``: the batch in flight is completed and used, unless a callback stops it.
 
         :param total_timesteps: The total number of samples (env steps) to train on, a lower bound
         :param callback: callback(s) called at every step with state of the algorithm.

@@ -82,7 +82,7 @@ def test_the_bounds_are_where_they_are_said_to_be(name: str, allowed: list[Any],
 def is_defined(
     return_type: str, baseline: str | None, exact: bool, bootstrap: bool, normalize: bool, n_episodes: int, n_epochs: int
 ) -> bool:
-    """What the README says of the combinations, one sentence a line."""
+    """What the docstring of REINFORCE says of the combinations, one rule a line."""
     to_go = return_type == "reward_to_go"
     compared = baseline in ("mean", "leave_one_out", "time_leave_one_out", "optimal")
     return not (

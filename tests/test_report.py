@@ -501,7 +501,7 @@ def test_where_reinforce_loses(preset):
     """By means, and against what was quoted only where nothing was run."""
     learned = pd.concat([rows(reinforce=[400, 500], a2c=[300, 300]), rows("Other-v0", reinforce=[1], ppo=[2])])
     assert preset.losses(learned, QUOTED.assign(return_mean=1000)) == (
-        "**Where REINFORCE loses.** A2C's mean is higher on 0 of 1: none.\nPPO's mean is higher on 1 of 1: all."
+        "**Where REINFORCE loses.**\nA2C's mean is higher on 0 of 1: none.\nPPO's mean is higher on 1 of 1: all."
     )
     more = pd.concat([learned, rows("Third-v0", reinforce=[1], ppo=[2]), rows("Won-v0", reinforce=[3], ppo=[2])])
     assert "PPO's mean is higher on 2 of 3: all but Won-v0." in preset.losses(more, QUOTED)

@@ -88,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--env", nargs="+", metavar="ID", help="environments")
     parser.add_argument(
-        "--algos", nargs="+", metavar="ALGO", help="RL Zoo's names: reinforce a2c ppo ...; the first is compared with"
+        "--algos", nargs="+", metavar="ALGO", help="RL Zoo's names: reinforce a2c ppo ...; the first is the reference"
     )
     parser.add_argument(
         "--seeds", type=partial(_whole_number, least=1), default=5, metavar="N", help="number of seeds (default: 5)"
