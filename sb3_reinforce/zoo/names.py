@@ -17,7 +17,7 @@ LABELS = {
 }
 LABELS |= {name: name.upper() for name in ("a2c", "ppo", "trpo", "ars", "ddpg", "td3", "sac", "tqc", "dqn")}
 COLOURS = {"reinforce": "#c1272d", "a2c": "#0072b2", "ppo": "#56b4e9", "trpo": "#009e73", "ars": "#e69f00"}
-MORE_COLOURS = ("#cc79a7", "#332288", "#999933", "#882255", "#44aa99", "#661100", "#6699cc", "#888888")
+MORE_COLOURS = ("#cc79a7", "#332288", "#999933", "#882255", "#222222", "#661100", "#6699cc", "#888888")
 
 
 def label(algo: str) -> str:
