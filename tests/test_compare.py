@@ -449,6 +449,7 @@ HALVES = {
     "results.csv, binary": (b"\xff\xfe", "results.csv is no table"),
     "results.csv, edited": (f"{COLUMNS}\n{'x,' * COLUMNS.count(',')}x\n", "must be a number"),
     "curves.csv, half": ("algo,env,seed,steps,seconds,return_mean,n_episodes\na2c,Own", "curves.csv is not whole: line 2"),
+    "failed.json": ("{", "failed.json is not whole"),
     "settings.json": ('{"reinforce on Own', "settings.json is not whole"),
 }
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from sb3_reinforce.zoo import statistics
-from sb3_reinforce.zoo.names import asked, decimals, in_order, label, number, steps_of
+from sb3_reinforce.zoo.names import asked, decimals, in_order, label, number, pair_name, steps_of
 from sb3_reinforce.zoo.tables import ENOUGH_SEEDS
 
 #: None of REINFORCE's hyperparameters that ship was chosen on this seed or a greater one.
@@ -26,8 +26,8 @@ def cautions(
     found = [f"{run} has failed: {why}" for run, why in (failed or {}).items()]
     for env_id in env_ids:
         here = rows[rows["env"] == env_id]
-        own = {algo: settings.get(f"{algo} on {env_id}", {}) for algo in algos if algo in set(here["algo"])}
-        expected = [algo for algo in algos if algo in own or not settings or f"{algo} on {env_id}" in settings]
+        own = {algo: settings.get(pair_name(algo, env_id), {}) for algo in algos if algo in set(here["algo"])}
+        expected = [algo for algo in algos if algo in own or not settings or pair_name(algo, env_id) in settings]
         about = [*_of_missing(here, expected), *_of_steps(here), *_of_arguments(own), *_of_entries(here, env_id)]
         found += [f"{env_id}: {each}" for each in about]
     for env_id in in_order(rows["env"]):

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from sb3_reinforce.zoo import records
-from sb3_reinforce.zoo.records import CURVES, FAILED, RESULTS
 from sb3_reinforce.zoo.runs import EVAL_EPISODES
 
 if TYPE_CHECKING:
@@ -33,8 +32,8 @@ def main(arguments: list[str]) -> None:
     args = parser.parse_args(arguments)
     folder = Path(args.log_folder)
     if args.report_only:
-        if not (folder / RESULTS).is_file():
-            parser.error(f"--report-only: there is no {RESULTS} in {folder}, which -f names")
+        if not (folder / records.RESULTS).is_file():
+            parser.error(f"--report-only: there is no {records.RESULTS} in {folder}, which -f names")
         _report(folder)
         return
     if not args.env or not args.algos:
@@ -146,13 +145,14 @@ def _work(jobs: list[Job], at_a_time: int, folder: Path) -> None:
     """Run what is missing, and report."""
     from sb3_reinforce.zoo.sweep import Sweep, named
 
-    sweep = Sweep(folder / RESULTS, folder / CURVES, folder / "runs")
+    sweep = Sweep(folder / records.RESULTS, folder / records.CURVES, folder / "runs")
     runs = {job.run for job in jobs}
     done = len(runs & sweep.done())
     print(f"{len(jobs) - done} runs to do, {done} done before", flush=True)
     try:
         failed = sweep.work(jobs, at_a_time)
-    except ValueError as error:  # of a table that has changed since
+        told = {**records.read_json(folder / records.FAILED), **{named(run): why for run, why in failed.items()}}
+    except ValueError as error:  # of a file that has changed since
         sys.exit(f"sb3-reinforce compare: {error}")
     except KeyboardInterrupt:
         print(
@@ -160,10 +160,9 @@ def _work(jobs: list[Job], at_a_time: int, folder: Path) -> None:
             file=sys.stderr,
         )
         sys.exit(130)
-    told = {**records.read_json(folder / FAILED), **{named(run): complaint for run, complaint in failed.items()}}
     if told:
-        records.replace(folder / FAILED, json.dumps(told, indent=1) + "\n")
-    if (folder / RESULTS).is_file():
+        records.replace(folder / records.FAILED, json.dumps(told, indent=1) + "\n")
+    if (folder / records.RESULTS).is_file():
         _report(folder)
     for run, complaint in failed.items():
         print(f"failed: {named(run)}: {complaint}", file=sys.stderr)

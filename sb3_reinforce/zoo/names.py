@@ -34,8 +34,14 @@ def colours(algos: Sequence[str]) -> dict[str, str]:
     return COLOURS | {algo: MORE_COLOURS[i % len(MORE_COLOURS)] for i, algo in enumerate(others)}
 
 
+def pair_name(algo: str, env_id: str) -> str:
+    """As ``settings.json`` has it."""
+    return f"{algo} on {env_id}"
+
+
 def run_name(algo: str, env_id: str, seed: int) -> str:
-    return f"{algo} on {env_id}, seed {seed}"
+    """As ``failed.json`` has it."""
+    return f"{pair_name(algo, env_id)}, seed {seed}"
 
 
 def decimals(values: Sequence[float] | np.ndarray) -> int:

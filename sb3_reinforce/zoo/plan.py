@@ -14,6 +14,7 @@ import gymnasium as gym
 from rl_zoo3.utils import ALGOS
 
 from sb3_reinforce.zoo import records
+from sb3_reinforce.zoo.names import pair_name
 from sb3_reinforce.zoo.settings import (
     Contestant,
     Settings,
@@ -102,7 +103,7 @@ def jobs(args: argparse.Namespace, contestants: dict[str, Contestant], folder: P
     taken, random_returns = _tried(args, contestants, earlier)
     _check_same(taken, earlier, another)
     # In the order of this command, those of earlier ones after.
-    recorded = {_key(pair): own.arguments for pair, own in taken.items()}
+    recorded = {pair_name(*pair): own.arguments for pair, own in taken.items()}
     recorded |= {key: own for key, own in earlier.arguments.items() if key not in recorded}
     records.replace(folder / records.SETTINGS, json.dumps(recorded, indent=1) + "\n")
     # Other words may say the same as the folder's, as with another `n_timesteps` in a file, where -n decides.
@@ -128,7 +129,7 @@ class _Earlier(NamedTuple):
 
     rows: dict[Pair, records.Row]  # one of each pair
     random_returns: dict[str, float | None]  # of each environment
-    arguments: dict[str, dict[str, Any]]  # all that the algorithm was given, of each pair, by its key
+    arguments: dict[str, dict[str, Any]]  # all that the algorithm was given, of each pair, by its name
 
 
 class _Taken(NamedTuple):
@@ -149,7 +150,7 @@ def _earlier(args: argparse.Namespace, folder: Path, another: str) -> _Earlier:
     except ValueError as error:
         raise RefusedError(str(error)) from error
     try:
-        arguments = records.read_json(folder / records.SETTINGS)
+        arguments, _ = (records.read_json(folder / name) for name in (records.SETTINGS, records.FAILED))
     except ValueError as error:
         raise RefusedError(f"{error}: mend it, or take another folder with -f") from error
     if rows and not curves:
@@ -201,7 +202,7 @@ def _tried(
             except Exception as error:
                 if not isinstance(error, ValueError):
                     traceback.print_exc()
-                problems.append(f"{_key(pair)}: {_text(error)}")
+                problems.append(f"{pair_name(*pair)}: {_text(error)}")
     if problems:
         raise RefusedError("\n".join(["nothing was run, since", *problems]))
     return taken, random_returns
@@ -212,8 +213,10 @@ def _check_same(taken: dict[Pair, _Taken], earlier: _Earlier, another: str) -> N
     for pair, (_, now) in taken.items():
         if pair in earlier.rows and earlier.rows[pair]["resolved"] != digest(now):
             was = earlier.rows[pair]["resolved"]
-            differing = _differences(earlier.arguments.get(_key(pair), {}), now) or f"`resolved` {was} (now {digest(now)})"
-            raise RefusedError(f"{another}: {_key(pair)} was run with {differing}")
+            differing = (
+                _differences(earlier.arguments.get(pair_name(*pair), {}), now) or f"`resolved` {was} (now {digest(now)})"
+            )
+            raise RefusedError(f"{another}: {pair_name(*pair)} was run with {differing}")
 
 
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> str:
@@ -229,11 +232,6 @@ def _env_kwargs(contestant: Contestant, env_id: str) -> dict[str, Any]:
         return loaded[entry_for(env_id, loaded)].get("env_kwargs") or {}
     except ValueError:  # of which the algorithm itself will be told
         return {}
-
-
-def _key(pair: Pair) -> str:
-    """A pair's name in ``settings.json``."""
-    return " on ".join(pair)
 
 
 def _text(error: BaseException) -> str:

@@ -14,8 +14,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sb3_reinforce.zoo import records
-from sb3_reinforce.zoo.records import rounded
+from sb3_reinforce.zoo.records import replace, rounded
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,7 +57,7 @@ def main() -> None:
     sys.argv = ["sb3-reinforce", *task.train]
     cli.main()
     row, curve = _result(task)
-    records.replace(Path(task.result), json.dumps({"row": row, "curve": curve}))
+    replace(Path(task.result), json.dumps({"row": row, "curve": curve}))
 
 
 def _end_with_parent() -> None:

@@ -22,6 +22,7 @@ from sb3_reinforce.zoo.names import run_name
 from sb3_reinforce.zoo.runs import EVAL_EPISODES, Task
 from sb3_reinforce.zoo.settings import Contestant, Hyperparameters, Settings, digest
 
+Process = subprocess.Popen[bytes]
 #: No run is started with less room than this, in bytes, on the disk that takes its model.
 ROOM = 100_000_000
 
@@ -101,27 +102,12 @@ class Sweep:
         due = [job for job in jobs if job.run not in done]
         failed: dict[Run, str] = {}
         stopped: OSError | ValueError | None = None
-        running: dict[subprocess.Popen[bytes], Job] = {}
+        running: dict[Process, Job] = {}
         with tqdm(total=len(jobs), initial=len(jobs) - len(due), unit="run", dynamic_ncols=True) as bar:
             try:
                 while due or running:
                     try:
-                        while due and len(running) < at_a_time:
-                            job = due.pop(0)
-                            if self._is_finished(job):  # in a sweep that ended before it could record it
-                                self._record(job.run)
-                                bar.update()
-                            else:
-                                running[self._start(job)] = job
-                        for process in [process for process in running if process.poll() is not None]:
-                            job = running.pop(process)
-                            _closed(process)
-                            if process.returncode == 0 and self._is_finished(job):
-                                self._record(job.run)
-                            else:
-                                failed[job.run] = self._complaint(job.run, process.returncode)
-                                bar.write(f"failed: {named(job.run)}: {failed[job.run]}", file=sys.stderr)
-                            bar.update()
+                        self._turn(due, running, failed, at_a_time, bar)
                     except (OSError, ValueError) as error:  # a full disk, or a table that somebody has changed
                         bar.write(f"{error}: nothing more is begun, and what runs goes on to its end", file=sys.stderr)
                         stopped, due = stopped or error, []
@@ -133,6 +119,27 @@ class Sweep:
         if stopped is not None:
             raise stopped
         return failed
+
+    def _turn(
+        self, due: list[Job], running: dict[Process, Job], failed: dict[Run, str], at_a_time: int, bar: "tqdm[Any]"
+    ) -> None:
+        """Start what may start, and record what has ended."""
+        while due and len(running) < at_a_time:
+            job = due.pop(0)
+            if self._is_finished(job):  # in a sweep that ended before it could record it
+                self._record(job.run)
+                bar.update()
+            else:
+                running[self._start(job)] = job
+        for process in [process for process in running if process.poll() is not None]:
+            job = running.pop(process)
+            _closed(process)
+            if process.returncode == 0 and self._is_finished(job):
+                self._record(job.run)
+            else:
+                failed[job.run] = self._complaint(job.run, process.returncode)
+                bar.write(f"failed: {named(job.run)}: {failed[job.run]}", file=sys.stderr)
+            bar.update()
 
     def folder(self, run: Run) -> Path:
         """RL Zoo's log folder of a run."""
@@ -149,7 +156,7 @@ class Sweep:
         expected = {**job.run._asdict(), "resolved": job.columns.get("resolved"), "n_episodes": job.eval_episodes}
         return bool(row) and all(row.get(name) == value for name, value in expected.items())
 
-    def _start(self, job: Job) -> subprocess.Popen[bytes]:
+    def _start(self, job: Job) -> Process:
         folder = self.folder(job.run)
         folder.mkdir(parents=True, exist_ok=True)
         self._result(job.run).unlink(missing_ok=True)  # of an earlier attempt, with other arguments or not whole
@@ -202,7 +209,7 @@ def _error(output: str) -> str:
     return next(named, lines[-1] if lines else "it wrote nothing")
 
 
-def _closed(process: subprocess.Popen[bytes]) -> None:
+def _closed(process: Process) -> None:
     process.wait()
     if process.stdin is not None:
         process.stdin.close()
