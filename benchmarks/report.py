@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 import yaml
-from learning import EQUAL_STEPS, VARIANTS, reported, taken
+from learning import EQUAL_STEPS, OTHERS, VARIANTS, reported, taken
 from matplotlib.figure import Figure
 from records import RESULTS, show
 
@@ -23,6 +23,7 @@ from sb3_reinforce.zoo.names import LABELS, colours, in_order, label, number
 from sb3_reinforce.zoo.records import TEXTS
 from sb3_reinforce.zoo.tables import FEWEST_ENVS, FEWEST_SEEDS, aggregate_table, results_table, threshold_table
 
+#: RL Zoo's ``benchmark.md``, commit 22e3ff2.
 QUOTED = RESULTS.parent / "quoted.csv"
 #: What ``sb3-reinforce compare`` has recorded of environments that no file of hyperparameters knows.
 OWN = RESULTS / "own" / "results.csv"
@@ -74,7 +75,7 @@ def is_current(algo: str, env_id: str, digest: str) -> bool:
 
 
 def losses(rows: pd.DataFrame, quoted: pd.DataFrame) -> str:
-    """Where another algorithm of the first page has the higher mean, what was quoted among it."""
+    """Where another algorithm of the first page has the higher mean, what RL Zoo quotes where it was not run."""
     found = []
     means = {**_means(quoted), **_means(rows)}  # what was run replaces what was quoted
     env_ids = in_order(rows["env"])
@@ -96,13 +97,28 @@ def _means(rows: pd.DataFrame) -> dict[tuple[str, str], float]:
 def variants_table(rows: pd.DataFrame, algos: list[str]) -> str:
     """Variants beside what they are variants of, on the environments where one of them was run."""
     where = rows.loc[rows["algo"].isin({*algos} & {*VARIANTS}), "env"]
-    return results_table(rows[rows["env"].isin(where)], algos=algos)
+    return results_table(rows[rows["env"].isin(where)], algos)
 
 
 def scores(rows: pd.DataFrame, algos: list[str]) -> statistics.Scores:
     rows = rows[rows["algo"].isin(algos)]  # variants were run on fewer environments
     run = [algo for algo in algos if algo in set(rows["algo"])]
     return statistics.scores(rows, run, FEWEST_ENVS, FEWEST_SEEDS)
+
+
+def quoted_table(quoted: pd.DataFrame) -> str:
+    """What RL Zoo publishes: mean and standard deviation over episodes of one seed, and steps."""
+    lines = ["| measured on | " + " | ".join(map(label, OTHERS)) + " |", "|---" * (len(OTHERS) + 1) + "|"]
+    for env_id, here in quoted.groupby("measured_on", sort=False):
+        by_algo = here.set_index("algo")
+        cells = [
+            "{} ± {}, {}".format(*map(number, by_algo.loc[algo, ["return_mean", "return_std"]]), by_algo.loc[algo, "steps"])
+            if algo in by_algo.index
+            else ""
+            for algo in OTHERS
+        ]
+        lines.append(f"| {env_id} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
 def trials_table() -> str:
@@ -116,7 +132,7 @@ def trials_table() -> str:
 
 
 def own_table() -> str:
-    return results_table(pd.read_csv(OWN), algos=FIRST_PAGE)
+    return results_table(pd.read_csv(OWN), FIRST_PAGE)
 
 
 def seconds_chart(curves: pd.DataFrame, env_id: str, path: Path) -> None:
@@ -156,8 +172,9 @@ def main() -> None:
     equal_by_algo = scores(equal, FIRST_PAGE)
     tables = {
         "losses": losses(rows, quoted),
-        "first page": results_table(rows, quoted, FIRST_PAGE),
-        "results": results_table(rows, quoted, ALGOS),
+        "first page": results_table(rows, FIRST_PAGE),
+        "results": results_table(rows, ALGOS),
+        "quoted": quoted_table(quoted),
         "wrappers": variants_table(everything, WITH_AND_WITHOUT),
         "textbook": variants_table(everything, TEXTBOOK),
         "trials": trials_table(),
@@ -166,7 +183,7 @@ def main() -> None:
         "threshold": threshold_table(rows),
         "aggregate": aggregate_table(by_algo, "results/profiles.png"),
         "equal losses": losses(equal, quoted[:0]),
-        "equal": results_table(equal, algos=FIRST_PAGE),
+        "equal": results_table(equal, FIRST_PAGE),
         "equal wrappers": variants_table(equal, WITH_AND_WITHOUT),
         "equal textbook": variants_table(equal, LESS_AND_LESS),
         "equal aggregate": aggregate_table(equal_by_algo, "results/equal_profiles.png"),

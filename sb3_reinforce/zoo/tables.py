@@ -20,39 +20,34 @@ ENOUGH_SEEDS = 5
 TARGET = 0.75
 
 
-def results_table(rows: pd.DataFrame, quoted: pd.DataFrame | None = None, algos: Sequence[str] | None = None) -> str:
+def results_table(rows: pd.DataFrame, algos: Sequence[str] | None = None) -> str:
     """Environment by algorithm: mean over seeds, its interval or, of five seeds or fewer, the returns themselves; number
-    of seeds and steps, and for how many an action is held. Quoted where not run.
+    of seeds and steps, and for how many an action is held.
 
-    :param quoted: what others have measured: ``algo``, ``env``, ``return_mean``, ``return_std``, and ``steps`` as text
     :param algos: the columns; None: those of ``rows``
     """
-    quoted = pd.DataFrame(columns=["algo", "env"]) if quoted is None else quoted
     algos = in_order(rows["algo"]) if algos is None else algos
     lines = ["| | " + " | ".join(map(label, algos)) + " |", "|---" * (len(algos) + 1) + "|"]
     for env_id in in_order(rows["env"]):
-        digits = decimals(rows[rows["env"] == env_id]["return_mean"].to_numpy())
-        cells = []
-        for algo in algos:
-            own = rows[(rows["env"] == env_id) & (rows["algo"] == algo)]
-            theirs = quoted[(quoted["env"] == env_id) & (quoted["algo"] == algo)]
-            if len(own):
-                returns = own["return_mean"].to_numpy()
-                low, high = statistics.interval(returns)
-                spread = f"{number(low, digits)} to {number(high, digits)}"
-                if len(own) <= 5:
-                    spread = ", ".join(number(value, digits) for value in sorted(returns))
-                spread = f" ({spread})" if len(own) > 1 else ""
-                held = int(own["held"].iloc[0])
-                steps = steps_of(own["steps"].median()) + (f", held {held}" if held > 1 else "")
-                cells.append(f"**{number(returns.mean(), digits)}**{spread}, {len(own)} × {steps}")
-            elif len(theirs):
-                row = theirs.iloc[0]
-                cells.append(f"*{number(row['return_mean'])} ± {number(row['return_std'])}, {row['steps']}*")
-            else:
-                cells.append("")
+        here = rows[rows["env"] == env_id]
+        digits = decimals(here["return_mean"].to_numpy())
+        cells = [_returns_cell(here[here["algo"] == algo], digits) for algo in algos]
         lines.append(f"| {env_id} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _returns_cell(runs: pd.DataFrame, digits: int) -> str:
+    if runs.empty:
+        return ""
+    returns = runs["return_mean"].to_numpy()
+    low, high = statistics.interval(returns)
+    spread = f"{number(low, digits)} to {number(high, digits)}"
+    if len(runs) <= 5:
+        spread = ", ".join(number(value, digits) for value in sorted(returns))
+    spread = f" ({spread})" if len(runs) > 1 else ""
+    held = int(runs["held"].iloc[0])
+    steps = steps_of(runs["steps"].median()) + (f", held {held}" if held > 1 else "")
+    return f"**{number(returns.mean(), digits)}**{spread}, {len(runs)} × {steps}"
 
 
 def threshold_table(rows: pd.DataFrame) -> str:
