@@ -177,6 +177,8 @@ def _time_leave_one_out(paid: Paid) -> np.ndarray:
     rewards, lengths, gamma, ratios, _ = paid
     if ratios is None:
         return time_leave_one_out(rewards_to_go(rewards, lengths, gamma), lengths)
+    # How many others are alive is not weighted. With episodes carried over and three or more trajectories it depends a little
+    # on which policy ran them, which biases the estimate slightly (docs/supported.md).
     t, of_others = time_steps(lengths), paid.to_others()
     totals, n_others = np.bincount(t, weights=of_others), np.bincount(t)[t] - 1
     to_go = _others_to_go(totals[t] - of_others, totals, lengths, gamma, ratios)

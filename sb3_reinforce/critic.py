@@ -40,7 +40,7 @@ def fit(
     n_updates: int,
     vf_coef: float,
     max_grad_norm: float | None,
-) -> None:
+) -> float:
     """Gradient steps of the value network towards the targets of this batch, for the batches to come.
 
     :param evaluator: the policy and the batch
@@ -50,10 +50,11 @@ def fit(
     :param n_updates: number of gradient steps, at least 1
     :param vf_coef: coefficient of the loss, above 0
     :param max_grad_norm: the maximum norm of the gradient, above 0; None: no clipping
+    :return: squared error of the values after the last step, mean over the steps of the batch, in evaluation mode
     :raises ValueError: if the gradient is not finite; no step is taken with it
     """
     if not parameters:  # the value network is frozen, or all of it is shared
-        return
+        n_updates = 0
     policy = evaluator.policy
     policy.set_training_mode(True)  # an earlier pass may have left evaluation mode
     expected = evaluator.batch.to_torch(targets)
@@ -67,16 +68,6 @@ def fit(
                 (vf_coef * loss).backward(inputs=parameters)
 
     for _ in range(n_updates):
-        evaluator.everyones(accumulate)
+        evaluator.gather(accumulate)
         step(policy, max_grad_norm)
-
-
-def mean_squared_error(evaluator: Evaluator, targets: np.ndarray) -> float:
-    """Squared error of the values as they are, mean over the steps of the batch, in evaluation mode.
-
-    :param evaluator: the policy and the batch
-    :param targets: what the values predict, float ``[M]``
-    :return: in units of the targets, squared
-    """
-    evaluator.policy.set_training_mode(False)
-    return float(np.square(evaluator.all_values() - targets).mean())
+    return float(np.square(evaluator.all_values(features) - targets).mean())

@@ -109,12 +109,12 @@ def seed_here(seed: int | None) -> int | None:
 
 
 def alone(find: Callable[[], T]) -> list[T]:
-    """As ``everyones``, of this process only."""
+    """As ``all_gather``, of this process only."""
     return [find()]
 
 
-def everyones(find: Callable[[], T]) -> list[T]:
-    """What a function finds in each process, in order of their numbers. What it raises in one is raised in all.
+def all_gather(find: Callable[[], T]) -> list[T]:
+    """Gather what a function returns in each process, in order of rank. What it raises in one is raised in all.
 
     Calls may be nested: where one process fails, the others learn of it in whichever call they wait.
 
@@ -168,12 +168,12 @@ def together(act: Callable[[], T]) -> T:
     :param act: the same function in all processes
     """
     results: list[T] = []
-    everyones(lambda: results.append(act()))
+    all_gather(lambda: results.append(act()))
     return results[0]
 
 
-def from_first(state: T) -> T:
-    """What process 0 has: numbers, and tensors, which are on the CPU then."""
+def broadcast(state: T) -> T:
+    """Send what process 0 has to all: numbers, and tensors, which are on the CPU then."""
     if n_processes() == 1:
         return state
 
@@ -183,7 +183,7 @@ def from_first(state: T) -> T:
             th.save(state, stream)
         return stream.getvalue()
 
-    return th.load(io.BytesIO(everyones(first)[0]), map_location="cpu", weights_only=False)
+    return th.load(io.BytesIO(all_gather(first)[0]), map_location="cpu", weights_only=False)
 
 
 def sum_gradients(parameters: Iterable[th.nn.Parameter]) -> None:

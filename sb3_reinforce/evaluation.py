@@ -9,8 +9,8 @@ from stable_baselines3.common.policies import ActorCriticPolicy, BaseModel
 from torch import nn
 
 from sb3_reinforce.actors import is_watched, overrides
-from sb3_reinforce.batch import Batch, EpisodicRolloutBufferSamples
-from sb3_reinforce.distributed import alone, everyones
+from sb3_reinforce.batch import Batch, EpisodicRolloutBufferSamples, mapped
+from sb3_reinforce.distributed import all_gather, alone
 
 #: Packages whose modules use each parameter once a step, so that the parameters' shapes bound what a pass keeps. Convolutions
 #: use theirs at many places.
@@ -24,7 +24,7 @@ _WITHOUT_SHARING = (
 _MODELESS = (*_WITHOUT_SHARING, "torch.nn.modules.conv")
 #: Memory that one pass may take where no ``batch_size`` is given, in bytes: what it keeps for the backward pass.
 _PASS_NBYTES = 2**26
-#: Steps that it is measured on: enough for what a pass keeps once, as an LSTM does, to add little to each.
+#: Steps of the trial pass that measures this: several, so that what a pass allocates once, as an LSTM does, adds little.
 _N_MEASURED = 16
 
 
@@ -39,10 +39,12 @@ class Evaluator:
     def __init__(self, policy: ActorCriticPolicy, batch: Batch, batch_size: int | None):
         self.policy = policy
         self.batch = batch
-        # Whether to call ``evaluate_actions``, which computes V as well: only where an override or a hook could tell.
-        self._whole = overrides(policy, "evaluate_actions", "get_distribution", "extract_features") or is_watched(policy)
+        # ``evaluate_actions`` computes V, which is not needed: it is called only where an override or a hook could tell.
+        self._calls_evaluate_actions = overrides(
+            policy, "evaluate_actions", "get_distribution", "extract_features"
+        ) or is_watched(policy)
         #: What a function finds in each process that has a part of the batch.
-        self.everyones = alone if batch.own is None else everyones
+        self.gather = alone if batch.own is None else all_gather
         self.batch_size = int(batch_size or self._steps_that_fit())
 
     def parts(self, within: slice | None = None) -> Iterator[EpisodicRolloutBufferSamples]:
@@ -87,7 +89,7 @@ class Evaluator:
 
         :param part: B steps of the batch
         """
-        if self._whole:
+        if self._calls_evaluate_actions:
             _, log_probs, entropy = self.policy.evaluate_actions(part.observations, part.actions, **part.given)
             return log_probs, entropy
         distribution = self.policy.get_distribution(part.observations, **part.given)
@@ -128,16 +130,19 @@ class Evaluator:
         return found
 
     def all_log_probs(self) -> np.ndarray:
-        """log π of each action taken, by the policy as it is, float32 ``[M]``; leaves it in eval mode, that of the rollout."""
-        self.policy.set_training_mode(False)
+        """log π of each action taken, by the policy as it is, float32 ``[M]``."""
         return self._over_batch(lambda part: self.log_probs(part)[0])
 
-    def all_values(self) -> np.ndarray:
-        """V of each step by the value network as it is, float32 ``[M]``."""
-        return self._over_batch(self.values)
+    def all_values(self, features: th.Tensor | None = None) -> np.ndarray:
+        """V of each step by the value network as it is, float32 ``[M]``.
+
+        :param features: of the whole batch, where ``fixed_features`` has computed them
+        """
+        return self._over_batch(lambda part: self.values(part, features))
 
     def _over_batch(self, evaluate: Callable[[EpisodicRolloutBufferSamples], th.Tensor]) -> np.ndarray:
-        """What a function of the parts says of each step, without graph, float32 ``[M]``."""
+        """What a function of the parts says of each step, float32 ``[M]``, without graph; in eval mode, as in the rollout."""
+        self.policy.set_training_mode(False)
 
         def own() -> np.ndarray:
             found = np.empty(self.batch.lengths.sum(), dtype=np.float32)
@@ -146,18 +151,19 @@ class Evaluator:
                     found[part.steps] = evaluate(part).cpu().numpy()
             return found[self.batch.own_steps]
 
-        return np.concatenate(self.everyones(own))
+        return np.concatenate(self.gather(own))
 
     def last_values(self) -> dict[int, float]:
         """V(s_H) of each trajectory that was cut, by the index of its last step."""
-        return {step: value for each in self.everyones(self._own_last_values) for step, value in each.items()}
+        return {step: value for each in self.gather(self._own_last_values) for step, value in each.items()}
 
     def _own_last_values(self) -> dict[int, float]:
+        last = self.batch.last_observations
+        if not last:
+            return {}
+        obs, _ = self.policy.obs_to_tensor(mapped(lambda *each: np.stack(each), *last.values()))
         with th.no_grad():
-            return {
-                step: self.policy.predict_values(self.policy.obs_to_tensor(obs)[0]).item()
-                for step, obs in self.batch.last_observations.items()
-            }
+            return dict(zip(last, self.policy.predict_values(obs).flatten().tolist(), strict=True))
 
 
 def depends_on_mode(policy: ActorCriticPolicy) -> bool:

@@ -56,13 +56,13 @@ def accumulate(evaluator: Evaluator, weights: np.ndarray, ent_coef: float, log_r
             mean_entropy -= bonus.item() * n_episodes / len(weights)
         return policy_loss, mean_entropy, seen[evaluator.batch.own_steps].cpu().numpy()
 
-    losses, entropies, log_probs = zip(*evaluator.everyones(own), strict=True)
+    losses, entropies, log_probs = zip(*evaluator.gather(own), strict=True)
     untouched = [parameter for parameter in _trainable(evaluator.policy) if parameter.grad is None]
     return Surrogate(sum(losses), sum(entropies), np.concatenate(log_probs), untouched)
 
 
 def clear(policy: ActorCriticPolicy) -> None:
-    """Forget the gradients of all that the next step may move: of parameters that only the optimizer has, too."""
+    """Set ``grad`` to None for the policy's parameters, and for any others that its optimizer holds."""
     policy.zero_grad(set_to_none=True)
     policy.optimizer.zero_grad(set_to_none=True)
 
@@ -91,7 +91,7 @@ def trajectory_gradients(evaluator: Evaluator, weights: np.ndarray) -> tuple[th.
                     sums[k, i] += th.cat([gradient.flatten() for gradient in gradients])
         return sums.cpu().numpy()
 
-    gradients, scores = np.concatenate(evaluator.everyones(own), axis=1)
+    gradients, scores = np.concatenate(evaluator.gather(own), axis=1)
     return th.as_tensor(gradients, device=batch.device), th.as_tensor(scores, device=batch.device)
 
 
@@ -114,7 +114,7 @@ def subtract_optimal_baseline(evaluator: Evaluator, weights: np.ndarray) -> None
             if parameter.grad is not None:
                 parameter.grad += part.view_as(parameter)
 
-    evaluator.everyones(own)  # so that all learn of it if one has no room for m gradients
+    evaluator.gather(own)  # so that all learn of it if one has no room for m gradients
 
 
 def step(policy: ActorCriticPolicy, max_grad_norm: float | None) -> float:

@@ -117,13 +117,13 @@ def check_step(obs: Any, rewards: Any, dones: Any, space: spaces.Space[Any], n_e
 def last_reset(env: VecEnv) -> object:
     """A token of the last reset: the list of seeds, which SB3's environments replace at each.
 
-    Two calls return the same object unless there was a reset between them. Of a ``VecEnv`` that keeps no such list, or does
-    not replace it, they always do.
+    Two calls return the same object unless there was a reset between them. A ``VecEnv`` that keeps no such list, or never
+    replaces it, always gives the same object, so that its resets are not noticed.
     """
-    return reset_teller(env)()
+    return make_last_reset(env)()
 
 
-def reset_teller(env: VecEnv) -> Callable[[], object]:
+def make_last_reset(env: VecEnv) -> Callable[[], object]:
     """``last_reset`` of an environment, for each step of a rollout: without a call in Python."""
     return partial(getattr, _unwrapped(env), "_seeds", None)
 

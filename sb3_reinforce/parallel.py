@@ -85,7 +85,7 @@ class ParallelAlgorithm(OnPolicyAlgorithm):
         if distributed.n_processes() == 1:
             return
         distributed.check_backend(self.device)
-        check_alike(distributed.everyones(lambda: {"total_timesteps": total_timesteps, **_settings(self)}))
+        check_alike(distributed.all_gather(lambda: {"total_timesteps": total_timesteps, **_settings(self)}))
         state: dict[str, Any] = {
             "policy": self.policy.state_dict(),
             "optimizer": self.policy.optimizer.state_dict(),
@@ -93,7 +93,7 @@ class ParallelAlgorithm(OnPolicyAlgorithm):
             "model": {name: getattr(self, name) for name in _GOES_ON if hasattr(self, name)},
         }
         self._seed_apart()
-        state = distributed.from_first(state)
+        state = distributed.broadcast(state)
         self.policy.load_state_dict(state["policy"])
         self.policy.optimizer.load_state_dict(state["optimizer"])
         vars(self).update(state["model"])
@@ -103,18 +103,18 @@ class ParallelAlgorithm(OnPolicyAlgorithm):
             self.set_logger(Logger(folder=None, output_formats=[]))
 
     def _seed_apart(self) -> None:
-        """Give each process random numbers of its own, where some stand at the same.
+        """Seed all processes anew if any two have the same state of torch's generator or the same seeds of environments.
 
-        So it is where the model was seeded before the script has initialised the group, or all have called
-        ``set_random_seed``, or have seeded their environments alike.
+        That happens where the model was seeded before the script initialised the group, and where all processes called
+        ``set_random_seed`` or seeded their environments alike.
         """
 
-        def stand_at() -> tuple[bytes, object]:
+        def random_state() -> tuple[bytes, object]:
             seeds = guards.last_reset(self.env) if self.env is not None else None  # SB3's list of seeds, if it has one
             seeded = isinstance(seeds, list) and any(seed is not None for seed in seeds)
             return th.get_rng_state().numpy().tobytes(), tuple(seeds) if seeded else distributed.rank()  # type: ignore[arg-type]
 
-        several = distributed.everyones(stand_at)
+        several = distributed.all_gather(random_state)
         if any(len(set(each)) < len(several) for each in zip(*several, strict=True)):
             self.set_random_seed(th.initial_seed() % 2**32 if self.seed is None else self.seed)
 
@@ -132,7 +132,7 @@ class ParallelAlgorithm(OnPolicyAlgorithm):
         def report() -> _Report:
             return _Report(collect(), self.num_timesteps - n_before, _moments(self), _settings(self))
 
-        reports = distributed.everyones(report)
+        reports = distributed.all_gather(report)
         check_alike([each.settings for each in reports])
         self.num_timesteps = n_before + sum(each.n_steps for each in reports)
         seen = zip(self._shared_moments or [], *(each.moments for each in reports), strict=True)
@@ -192,16 +192,15 @@ def _settings(model: OnPolicyAlgorithm) -> dict[str, Any]:
     """
     check_arguments(vars(model))
     names = {name for each in type(model).__mro__ if "__init__" in vars(each) for name in inspect.signature(each).parameters}
-    names = names.difference(_OF_EACH_PROCESS, ["policy_kwargs"])
+    names = names.difference(_OF_EACH_PROCESS)
     arguments = {name: vars(model)[name] for name in sorted(names) if name in vars(model)}
     normalize = model.get_vec_normalize_env()
     return {
-        **{name: each if _is_plain(each) else type(each).__name__ for name, each in arguments.items()},
+        **{name: _described(each) for name, each in arguments.items()},
         "observation_space": repr(model.observation_space),
         "action_space": repr(model.action_space),
         "policy": type(model.policy).__name__,
         "parameters": {name: (tuple(each.shape), each.requires_grad) for name, each in model.policy.named_parameters()},
-        "policy_kwargs": _described(model.policy_kwargs),
         "VecNormalize": normalize and {name: getattr(normalize, name) for name in _OF_NORMALISATION},
     }
 
@@ -212,11 +211,8 @@ def _described(value: Any) -> Any:
         return {name: _described(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
         return [_described(each) for each in value]
-    return value if _is_plain(value) else getattr(value, "__qualname__", type(value).__name__)
-
-
-def _is_plain(value: object) -> bool:
-    return value is None or isinstance(value, bool | int | float | str | np.generic)
+    plain = value is None or isinstance(value, bool | int | float | str | np.generic)
+    return value if plain else getattr(value, "__qualname__", type(value).__name__)
 
 
 def merged(base: Moments, each: list[Moments]) -> Moments:
@@ -269,7 +265,7 @@ def joined(model: OnPolicyAlgorithm, make: Callable[[], Batch]) -> Batch:
         batches.append(make())
         return _settings(model), (batches[0].lengths, batches[0].rewards, batches[0].earlier_log_probs)
 
-    told = distributed.everyones(numbers)
+    told = distributed.all_gather(numbers)
     check_alike([settings for settings, _ in told])
     parts, own = [part for _, part in told], batches[0]
     lengths, rewards, earlier_log_probs = (np.concatenate(each) for each in zip(*parts, strict=True))
@@ -300,7 +296,7 @@ def share_parameters(policy: ActorCriticPolicy) -> None:
 
 def _share(tensors: list[th.Tensor]) -> None:
     if distributed.n_processes() > 1 and tensors:
-        for tensor, first in zip(tensors, distributed.from_first(tensors), strict=True):
+        for tensor, first in zip(tensors, distributed.broadcast(tensors), strict=True):
             tensor.copy_(first)
 
 

@@ -1,5 +1,6 @@
 """Which episodes of a vectorised environment make up a batch of m trajectories."""
 
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,8 @@ import numpy as np
 #: What ``EpisodeQuota.recording`` says of an environment's episode: it is of the batch, or of the next one. Greater numbers
 #: are of the batches after that, and 0 is of none.
 THIS_BATCH, NEXT_BATCH = 1, 2
+#: Of the last info of an episode, what SB3 reads when the batch is whole.
+_KEPT = ("episode", "is_success")
 
 
 class EpisodeQuota:
@@ -50,9 +53,23 @@ class EpisodeQuota:
         """Number of trajectories of the batch that have not yet started."""
         return self.owed[0]
 
-    def end(self, env: int, info: dict[str, Any]) -> None:
-        """Keep the last info of an environment's episode, which is of this batch or a later one."""
-        self.infos[self.recording[env] - THIS_BATCH][self.numbers[env]] = info
+    def advance(
+        self, dones: np.ndarray, infos: list[dict[str, Any]], n_steps: int, resetting: np.ndarray | None = None
+    ) -> tuple[list[int], list[int]]:
+        """End the episodes that a step has ended, begin those after them, and cut those that are too long.
+
+        :param dones: environments whose episode has ended, bool ``[n_envs]``
+        :param infos: last infos of these episodes, by environment
+        :param n_steps: steps taken so far in this rollout
+        :param resetting: as for ``cut``
+        :return: environments whose recorded episode has ended, and those whose recorded episode was cut
+        """
+        ended = (self.recording * dones).nonzero()[0].tolist()
+        for env in ended:
+            kept = deepcopy({key: infos[env][key] for key in _KEPT if key in infos[env]})
+            self.infos[self.recording[env] - THIS_BATCH][self.numbers[env]] = kept
+        self.start(dones, n_steps)
+        return ended, self.cut(n_steps, resetting)
 
     def start(self, fresh: np.ndarray, n_steps: int) -> None:
         """Begin new episodes, recorded as long as trajectories are owed; whatever ran there before has ended.

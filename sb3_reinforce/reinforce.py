@@ -204,45 +204,19 @@ class REINFORCE(EpisodicOnPolicyAlgorithm):
             returns are too large for a value network in float32; and if a gradient is not finite, with which no step is taken
         """
         check_arguments(vars(self))  # which a callback may have set since the rollout began
-        batch, family = parallel.joined(self, self.rollout_buffer.batch), self._family()
+        batch = parallel.joined(self, self.rollout_buffer.batch)
         evaluator = self._evaluator(batch)
         rewards, learned = self._rewards(evaluator), self._learned(evaluator)
         if self.baseline == "value":
-            expected = targets(rewards, batch.lengths, family)
+            expected = targets(rewards, batch.lengths, self._family())
             critic.check_targets(expected)
-        old_log_probs: np.ndarray | None = None
-        # Ratios compare log π in evaluation mode, as in the rollout. Where training mode gives the same, the first step's own
-        # log π spares this pass.
-        if self.n_epochs > 1 and depends_on_mode(self.policy):
-            old_log_probs = evaluator.all_log_probs()
-        carried_log_ratios = self._carried_log_ratios(evaluator)
-        carried = ratios = None
-        if carried_log_ratios is not None:
-            carried = ratios = likelihood_ratios(carried_log_ratios, batch.lengths)
-            effective = effective_sample_size(carried_log_ratios, batch.lengths)
-            self.logger.record("train/carried_effective_sample_size", effective)
-
         self._update_learning_rate(self.policy.optimizer)
-        log_ratios = carried_log_ratios
-        for epoch in range(self.n_epochs):
-            if epoch > 0:
-                log_ratios = evaluator.all_log_probs() - old_log_probs
-                if carried_log_ratios is not None:
-                    log_ratios += carried_log_ratios
-                effective = effective_sample_size(log_ratios, batch.lengths)
-                self.logger.record("train/effective_sample_size", effective)
-                if not effective >= self.min_effective_share * len(batch.lengths):
-                    break
-                ratios = likelihood_ratios(log_ratios, batch.lengths)
-            psi = weights(rewards, batch.lengths, family, learned, ratios, carried)
-            surrogate = self._update_policy(evaluator, psi, log_ratios)
-            old_log_probs = surrogate.log_probs if old_log_probs is None else old_log_probs
-            self.logger.record("train/n_epochs", epoch + 1)
+        surrogate = self._update_policy(evaluator, rewards, learned)
         if self.baseline == "value":
             self.logger.record("train/explained_variance", explained_variance(np.asarray(learned), expected))
             if self.vf_coef > 0:
-                critic.fit(evaluator, expected, surrogate.untouched, self.n_critic_updates, self.vf_coef, self.max_grad_norm)
-                self.logger.record("train/value_loss", critic.mean_squared_error(evaluator, expected))
+                fitted = (surrogate.untouched, self.n_critic_updates, self.vf_coef, self.max_grad_norm)
+                self.logger.record("train/value_loss", critic.fit(evaluator, expected, *fitted))
         cut_graph(self.policy.action_dist)
         parallel.share_buffers(self.policy)
         returns = trajectory_returns(batch.rewards, batch.lengths, self.gamma)
@@ -299,7 +273,40 @@ class REINFORCE(EpisodicOnPolicyAlgorithm):
         fresh = np.isnan(earlier)
         return None if fresh.all() else np.where(fresh, np.float32(0), evaluator.all_log_probs() - earlier)
 
-    def _update_policy(self, evaluator: Evaluator, psi: np.ndarray, log_ratios: np.ndarray | None) -> gradients.Surrogate:
+    def _update_policy(self, evaluator: Evaluator, rewards: np.ndarray, learned: np.ndarray | float) -> gradients.Surrogate:
+        """``n_epochs`` gradient steps of the policy, or fewer: none follows once too few trajectories count.
+
+        :param rewards: reward of each step, float ``[M]``
+        :param learned: what earlier batches have taught of each step, float ``[M]`` or one number
+        :return: what the last step has computed
+        """
+        lengths = evaluator.batch.lengths
+        # Ratios compare log π in evaluation mode, as in the rollout. Where training mode gives the same, the first step's own
+        # log π spares this pass.
+        old_log_probs = evaluator.all_log_probs() if self.n_epochs > 1 and depends_on_mode(self.policy) else None
+        carried_log_ratios = log_ratios = self._carried_log_ratios(evaluator)
+        carried = ratios = None
+        if carried_log_ratios is not None:
+            carried = ratios = likelihood_ratios(carried_log_ratios, lengths)
+            effective = effective_sample_size(carried_log_ratios, lengths)
+            self.logger.record("train/carried_effective_sample_size", effective)
+        for epoch in range(self.n_epochs):
+            if epoch > 0:
+                log_ratios = evaluator.all_log_probs() - old_log_probs
+                if carried_log_ratios is not None:
+                    log_ratios += carried_log_ratios
+                effective = effective_sample_size(log_ratios, lengths)
+                self.logger.record("train/effective_sample_size", effective)
+                if not effective >= self.min_effective_share * len(lengths):  # nor where it is NaN
+                    break
+                ratios = likelihood_ratios(log_ratios, lengths)
+            psi = weights(rewards, lengths, self._family(), learned, ratios, carried)
+            surrogate = self._step(evaluator, psi, log_ratios)
+            old_log_probs = surrogate.log_probs if old_log_probs is None else old_log_probs
+            self.logger.record("train/n_epochs", epoch + 1)
+        return surrogate
+
+    def _step(self, evaluator: Evaluator, psi: np.ndarray, log_ratios: np.ndarray | None) -> gradients.Surrogate:
         """One gradient step of the policy.
 
         :param psi: ψ of each step, float ``[M]``

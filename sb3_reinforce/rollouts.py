@@ -12,13 +12,21 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_reinforce import distributed, guards, parallel
-from sb3_reinforce.actors import Actor, agrees, environment_actions, fingerprint, mlp_actor, policy_actor, replacement_teller
+from sb3_reinforce.actors import (
+    Actor,
+    agrees,
+    environment_actions,
+    fingerprint,
+    make_replacement_check,
+    mlp_actor,
+    policy_actor,
+)
 from sb3_reinforce.arguments import check_arguments
 from sb3_reinforce.batch import NOTHING, Batch, Given, copied
 from sb3_reinforce.buffer import EpisodicRolloutBuffer
 from sb3_reinforce.evaluation import Evaluator, cut_graph
 from sb3_reinforce.gymnasium_vec_env import resetting_of
-from sb3_reinforce.infos import own_info, truncated_at
+from sb3_reinforce.infos import truncated_at
 from sb3_reinforce.progress import with_bounded_progress_bars
 from sb3_reinforce.quota import NEXT_BATCH, EpisodeQuota
 from sb3_reinforce.vec_env import as_vec_env
@@ -34,8 +42,6 @@ _ENDLESS = 100_000
 _N_AHEAD = 2
 #: A batch of fewer steps than this is never warned of.
 _LONG = 10_000
-#: Of the last info of an episode, what SB3 reads when the batch is whole.
-_KEPT = ("episode", "is_success")
 
 
 class Ahead(NamedTuple):
@@ -63,11 +69,11 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
     batch_size: int | None
     _last_episode_starts: np.ndarray  # None in SB3 until the first reset
     _ahead: Ahead | None = None  # what the last rollout has left, if environments run on
-    _first_env = 0  # of episodes that start at once, the one in this environment comes first
+    _first_env = 0  # of episodes that start in one step, the one in this environment is numbered first
     _known_reset: object = None  # the last reset of the environments that this model has seen
     _interrupted = False  # whether the environments were left within a rollout
-    _compared: int | None = None  # fingerprint of the policy when the actors were compared
-    _agrees = False
+    _compared: int | None = None  # fingerprint of the policy when the actors were last compared
+    _agrees = False  # whether they agreed
     _warned_of_slow_actor = False
     _warned_of_idle_environments = False
 
@@ -116,8 +122,7 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
             self.rollout_buffer.reset()
         self._known_reset, self._interrupted = guards.last_reset(self.env), False
         guards.check_own_environment(callback, self.env)
-        guards.check_observation(self._last_obs, self.observation_space, self.n_envs)
-        self.rollout_buffer.check_next_observation(self._last_obs)  # type: ignore[arg-type]
+        self._check_last_observation(self.env, self.rollout_buffer)
         if self.n_envs > distributed.share(self.n_episodes) and not self._warned_of_idle_environments:
             self._warned_of_idle_environments = True
             guards.warn_of_idle_environments(self.n_envs, self.n_episodes)
@@ -213,36 +218,20 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
 
         :return: what was collected; None if a callback ended collection before
         """
-        # Switch to eval mode (this affects batch norm / dropout)
-        self.policy.set_training_mode(False)
-        # The learning rate is that of the batch's beginning: at its end, a linear schedule would leave 0 for the last batch.
-        self._current_progress_remaining = 1 - min(self.num_timesteps / max(self._total_timesteps, 1), 1)
-        if self._ahead is None:
-            rollout_buffer.reset()
+        quota = self._start_rollout(env, callback, rollout_buffer)
         n_steps, n_taken = 0, 0
         total_timesteps = self._total_timesteps - self._num_timesteps_at_start
         patience: float = max(total_timesteps, _LONG)
-        if self.use_sde:
-            self._reset_noise(env.num_envs)
-        callback.on_rollout_start()
-        parallel.share_parameters(self.policy)
-
-        # After the callback, which may change the policy or an argument, or use the environments.
-        check_arguments(vars(self))
-        rollout_buffer.gamma = self.gamma
-        quota = self._begin(env, rollout_buffer)
         episode_starts = self._last_episode_starts
-        # Until this rollout is whole: whatever interrupts it leaves episodes unfinished, and the next one must reset.
-        self._interrupted = True
         act = self._make_actor()
-        # A callback may replace parameters or modules, and then the actor would look at what they were.
-        nobody = isinstance(callback, ConvertCallback) and callback.callback is None
-        replaced = None if nobody else replacement_teller(self)
+        # Only a callback can replace parameters or modules, and then the actor would look at what they were.
+        no_callback = isinstance(callback, ConvertCallback) and callback.callback is None
+        replaced = None if no_callback else make_replacement_check(self)
         bounded = environment_actions(self.policy)
         # Environments whose next step only resets them: it belongs to no trajectory. Updated in place, so looked up once.
         resetting = resetting_of(env)
         acted, n_acted = np.ones(env.num_envs, dtype=bool), env.num_envs
-        last_reset = guards.reset_teller(env)
+        last_reset = guards.make_last_reset(env)
         values, log_probs, obs_tensor = map(guards.NotComputed, ("values", "log_probs", "obs_tensor"))
 
         callback.update_locals(locals())
@@ -256,8 +245,7 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
                 obs = copied(self._last_obs)  # type: ignore[arg-type]
                 actions = act(self._last_obs, episode_starts, given)  # type: ignore[arg-type]
             except Exception:
-                guards.check_observation(self._last_obs, self.observation_space, env.num_envs)
-                rollout_buffer.check_next_observation(self._last_obs)  # type: ignore[arg-type]
+                self._check_last_observation(env, rollout_buffer)
                 raise
             taken = actions.copy()
             clipped_actions = bounded(actions)
@@ -295,17 +283,13 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
             recorded = quota.recording if resetting is None else quota.recording * acted
             rollout_buffer.add(obs, taken, rewards, episode_starts, None, None, recorded, given)
             if replaced is not None and replaced():  # after this step is stored, which an actor with memory reads
-                act, replaced = self._make_actor(), replacement_teller(self)
+                act, replaced = self._make_actor(), make_replacement_check(self)
             self._last_obs = new_obs  # type: ignore[assignment]
             episode_starts[:] = dones
 
             # ``in`` on a list takes a third of the time of any() or np.count_nonzero().
             if True in episode_starts.tolist() or n_steps >= quota.deadline:
-                ended = (quota.recording * episode_starts).nonzero()[0].tolist()
-                for i in ended:
-                    quota.end(i, own_info({key: infos[i][key] for key in _KEPT if key in infos[i]}))
-                quota.start(episode_starts, n_steps)
-                cut = quota.cut(n_steps, resetting)
+                ended, cut = quota.advance(episode_starts, infos, n_steps, resetting)
                 if cut and self.horizon is None:
                     guards.refuse_endless_episode(cut[0], quota.max_length)
                 if self.bootstrap_truncated:
@@ -322,6 +306,31 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
         callback.update_locals(locals())
         return parallel.Collected(started, n_taken, n_used)
 
+    def _start_rollout(self, env: VecEnv, callback: BaseCallback, rollout_buffer: EpisodicRolloutBuffer) -> EpisodeQuota:
+        """All that comes before the first step of a rollout; returns which episodes make up the batch."""
+        # Switch to eval mode (this affects batch norm / dropout)
+        self.policy.set_training_mode(False)
+        # The learning rate is that of the batch's beginning: at its end, a linear schedule would leave 0 for the last batch.
+        self._current_progress_remaining = 1 - min(self.num_timesteps / max(self._total_timesteps, 1), 1)
+        if self._ahead is None:
+            rollout_buffer.reset()
+        if self.use_sde:
+            self._reset_noise(env.num_envs)
+        callback.on_rollout_start()
+        parallel.share_parameters(self.policy)
+        # After the callback, which may change the policy or an argument, or use the environments.
+        check_arguments(vars(self))
+        rollout_buffer.gamma = self.gamma
+        quota = self._begin(env, rollout_buffer)
+        # Until this rollout is whole: whatever interrupts it leaves episodes unfinished, and the next one must reset.
+        self._interrupted = True
+        return quota
+
+    def _check_last_observation(self, env: VecEnv, rollout_buffer: EpisodicRolloutBuffer) -> None:
+        """Raise a ``ValueError`` if no policy could act on what the environments returned last."""
+        guards.check_observation(self._last_obs, self.observation_space, env.num_envs)
+        rollout_buffer.check_next_observation(self._last_obs)  # type: ignore[arg-type]
+
     def _begin(self, env: VecEnv, rollout_buffer: EpisodicRolloutBuffer) -> EpisodeQuota:
         """Begin a batch, with new episodes in all environments or with those that have gone ahead; returns which these are."""
         longest = int(self.horizon or max(self._total_timesteps - self._num_timesteps_at_start, _ENDLESS))
@@ -330,7 +339,7 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
         stand = self._stand_as_left(env)
         ahead, self._ahead = self._ahead if self.carry_over else None, None
         # If m was 1, a next batch that has begun is of one trajectory, and baselines that compare need two: begin anew.
-        if ahead is not None and ahead.quota.n_fixed == 1 < n_episodes:
+        if ahead is not None and ahead.quota.n_fixed == 1 and n_episodes > 1:
             stand = False
         if ahead is None or not stand:
             rollout_buffer.reset()
@@ -381,7 +390,7 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
         return super()._init_callback(with_bounded_progress_bars(callback, progress_bar))
 
     def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
-        """Left as ``collect_rollouts`` has set it, when the batch began."""
+        """Do nothing: ``collect_rollouts`` has set the progress when the batch began."""
 
     def learn(
         self: SelfEpisodic,

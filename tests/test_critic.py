@@ -72,6 +72,19 @@ def test_values_are_fitted_to_what_would_have_followed_too() -> None:
     assert model.logger.name_to_value["train/value_loss"] == pytest.approx(expected, rel=1e-5)
 
 
+def test_what_would_have_followed_is_valued_in_one_pass() -> None:
+    """However many trajectories were cut."""
+    model = make_model(scripted([3], [5], truncated=True), learning_rate=0.0, bootstrap_truncated=True).learn(1)
+    batch = model.rollout_buffer.batch()
+    assert len(batch.last_observations) == 3
+    passes: list[int] = []
+    model.policy.value_net.register_forward_hook(lambda module, inputs, output: passes.append(len(output)))
+    values = Evaluator(model.policy, batch, None).last_values()
+    assert passes == [3]
+    lasts = np.array(list(batch.last_observations.values()))
+    np.testing.assert_allclose([values[step] for step in batch.last_observations], lasts @ WEIGHT + BIAS, rtol=1e-5)
+
+
 @pytest.mark.parametrize("n_critic_updates", [1, 3])
 @pytest.mark.parametrize("vf_coef", [0.5, 2.0])
 @pytest.mark.parametrize("batch_size", [None, 4])
@@ -85,6 +98,8 @@ def test_the_fit_descends_the_weighted_loss(batch_size: int | None, vf_coef: flo
         weight, bias = weight - slope @ batch.observations, bias - slope.sum()
     np.testing.assert_allclose(model.policy.value_net.weight.detach()[0], weight, rtol=1e-4)
     assert model.policy.value_net.bias.item() == pytest.approx(bias, rel=1e-4)
+    loss = np.square(batch.errors(weight, bias)).mean()  # after the last step
+    assert model.logger.name_to_value["train/value_loss"] == pytest.approx(loss, rel=1e-4)
 
 
 @pytest.mark.parametrize("batch_size", [None, 4])
@@ -97,10 +112,11 @@ def test_a_fit_computes_features_that_it_does_not_train_once(
     monkeypatch.setattr(NatureCNN, "forward", lambda self, obs: counts.append(len(obs)) or forward(self, obs))
     fit = critic.fit
 
-    def counted(*args: Any) -> None:
+    def counted(*args: Any) -> float:
         counts.clear()
-        fit(*args)
+        loss = fit(*args)
         fitted.append(sum(counts))
+        return loss
 
     monkeypatch.setattr(critic, "fit", counted)
     parameters = []
@@ -112,7 +128,7 @@ def test_a_fit_computes_features_that_it_does_not_train_once(
         policy_kwargs = {"share_features_extractor": shared, "optimizer_class": th.optim.SGD}
         model = REINFORCE("CnnPolicy", env, n_episodes=2, seed=0, policy_kwargs=policy_kwargs, **options).learn(1)
         parameters.append(th.nn.utils.parameters_to_vector(model.policy.parameters()))
-    assert fitted == ([6, 30] if shared else [30, 30])
+    assert fitted == ([6, 36] if shared else [36, 36])  # the last 6 are of the loss that is logged
     assert th.equal(*parameters)
 
 

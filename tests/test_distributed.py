@@ -35,6 +35,7 @@ from torch import nn
 
 from sb3_reinforce import REINFORCE, AdaptiveEpisodesCallback, GradientStatsCallback, baselines, distributed, parallel
 from sb3_reinforce.batch import Batch
+from sb3_reinforce.buffer import EpisodicRolloutBuffer
 from sb3_reinforce.contrib import MaskableREINFORCE, RecurrentREINFORCE
 from sb3_reinforce.evaluation import Evaluator
 from sb3_reinforce.zoo import launch
@@ -420,8 +421,8 @@ def test_a_process_alone_gets_back_what_it_passes_in(monkeypatch: pytest.MonkeyP
     distributed.sum_gradients([parameter])
     passed = object()
     assert parameter.grad is grad
-    assert distributed.everyones(lambda: passed) == [passed]
-    assert distributed.from_first(passed) is passed
+    assert distributed.all_gather(lambda: passed) == [passed]
+    assert distributed.broadcast(passed) is passed
     assert distributed.share(7) == 7
     for name, value in (("RANK", "0"), ("WORLD_SIZE", "1"), ("MASTER_ADDR", "localhost"), ("MASTER_PORT", "29999")):
         monkeypatch.setenv(name, value)
@@ -596,6 +597,10 @@ def overflowing(number: int) -> None:
     model.learn(60)
 
 
+class OtherBuffer(EpisodicRolloutBuffer):
+    """As its parent, under another name."""
+
+
 SAME = "must be the same in all processes, but it is"
 FAULTS: dict[str, tuple[Callable[[int], Any], str]] = {
     "NaN": (learn_with(env=faulty(reward=np.nan)), "Environment 0: reward at step .* is not finite: nan"),
@@ -604,8 +609,9 @@ FAULTS: dict[str, tuple[Callable[[int], Any], str]] = {
     "update": (overflowing, "of distribution Categorical"),
     "steps": (learn_with(total_timesteps=61), f"`total_timesteps` {SAME} 60 in process 0 and 61 in process 1"),
     "argument": (learn_with(gamma=0.5), f"`gamma` {SAME} 0.99 in process 0 and 0.5 in process 1"),
-    "policy": (learn_with(policy_kwargs={"net_arch": [4]}), f"`parameters` {SAME}"),
+    "policy": (learn_with(policy_kwargs={"net_arch": [4]}), f"`policy_kwargs` {SAME}"),
     "activation": (learn_with(policy_kwargs={"activation_fn": nn.ReLU}), f"`policy_kwargs` {SAME}.*'ReLU'"),
+    "buffer": (learn_with(rollout_buffer_class=OtherBuffer), f"`rollout_buffer_class` {SAME}.*'OtherBuffer' in process 1"),
     "VecNormalize": (learn_with(env=lambda number: VecNormalize(vectorized(DriftEnv()))), f"`VecNormalize` {SAME} None in"),
     "clipping": (
         lambda number: make(VecNormalize(vectorized(DriftEnv()), clip_obs=5.0 + number)).learn(60),
@@ -716,7 +722,7 @@ def test_an_error_is_said_also_where_nobody_listens(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(dist, "all_gather_object", lost)
     monkeypatch.setattr(distributed, "rank", lambda: 1)
     with pytest.raises(MemoryError, match="no room"):
-        distributed.everyones(fail)
+        distributed.all_gather(fail)
 
 
 class FailsAt(BaseCallback):

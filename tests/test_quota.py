@@ -43,8 +43,7 @@ def collected(lengths: list[list[int]], m: int, horizon: int = NEVER) -> list[Ep
         begun += dones
         age[dones] = 0
         if dones.any() or n_steps == quota.deadline:
-            quota.start(dones, n_steps)
-            quota.cut(n_steps)
+            quota.advance(dones, [{}] * n_envs, n_steps)
             if quota.n_recording == 0 and quota.n_owed > 0:
                 begun += age > 0
                 age[:] = 0

@@ -11,7 +11,7 @@ Both draw from ``policy.get_distribution(obs)``; ``agrees`` checks that on obser
 seed torch's generator draws. So an environment that seeds numpy's global generator does not fix the actions.
 """
 
-from sb3_reinforce.actors.agreement import agrees, fingerprint, replacement_teller
+from sb3_reinforce.actors.agreement import agrees, fingerprint, make_replacement_check
 from sb3_reinforce.actors.mlp import MlpActor, mlp_actor
 from sb3_reinforce.actors.policy import Actor, environment_actions, is_watched, overrides, policy_actor
 
@@ -22,8 +22,8 @@ __all__ = [
     "environment_actions",
     "fingerprint",
     "is_watched",
+    "make_replacement_check",
     "mlp_actor",
     "overrides",
     "policy_actor",
-    "replacement_teller",
 ]

@@ -61,7 +61,7 @@ def fingerprint(policy: ActorCriticPolicy) -> int:
     )
 
 
-def replacement_teller(model: BaseAlgorithm) -> Callable[[], bool]:
+def make_replacement_check(model: BaseAlgorithm) -> Callable[[], bool]:
     """A function that says whether, since now, a model's policy, one of its modules or the memory of a parameter was replaced.
 
     An actor that uses them in place looks at what was there before.

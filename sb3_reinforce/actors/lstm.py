@@ -139,7 +139,7 @@ def recurrent_policy_actor(policy: RecurrentActorCriticPolicy) -> Actor:
 
     :param policy: a policy of sb3-contrib, or one that derives from it
     """
-    whole = overrides(policy, "forward", "get_distribution", "extract_features") or is_watched(policy)
+    calls_forward = overrides(policy, "forward", "get_distribution", "extract_features") or is_watched(policy)
     states: Any = None
 
     def act(obs: Observations, episode_starts: np.ndarray, given: Given = NOTHING) -> np.ndarray:
@@ -149,8 +149,8 @@ def recurrent_policy_actor(policy: RecurrentActorCriticPolicy) -> Actor:
             starts = th.as_tensor(episode_starts, dtype=th.float32, device=policy.device)
             if states is None:
                 zero = zero_state(policy, len(starts))
-                states = RNNStates(zero, zero) if whole else zero
-            if whole:
+                states = RNNStates(zero, zero) if calls_forward else zero
+            if calls_forward:
                 actions, _, _, states = policy(tensor, states, starts, **given)
             else:
                 distribution, states = policy.get_distribution(tensor, states, starts, **given)
@@ -161,7 +161,7 @@ def recurrent_policy_actor(policy: RecurrentActorCriticPolicy) -> Actor:
 
 
 def _linear_of(lstm: nn.LSTM, name: str) -> ArrayFunction:
-    """The product with one of the weights of an LSTM, which stay its own."""
+    """One of an LSTM's two linear maps as a function of arrays, on the LSTM's own parameters."""
     weight = getattr(lstm, f"weight_{name}")
     linear = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
     linear.weight, linear.bias = weight, getattr(lstm, f"bias_{name}")

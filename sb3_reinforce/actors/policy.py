@@ -34,13 +34,13 @@ def policy_actor(policy: ActorCriticPolicy) -> Actor:
     :param policy: any actor-critic policy; one that overrides what leads to its distribution, or has hooks, acts through
         ``forward``, as in SB3
     """
-    whole = overrides(policy, "forward", "get_distribution", "extract_features") or is_watched(policy)
+    calls_forward = overrides(policy, "forward", "get_distribution", "extract_features") or is_watched(policy)
 
     def act(obs: Observations, episode_starts: np.ndarray | None = None, given: Given = NOTHING) -> np.ndarray:
         # Not in inference mode, whose tensors a module could not keep for the update.
         with th.no_grad():
             tensor = obs_as_tensor(obs, policy.device)
-            actions = policy(tensor, **given)[0] if whole else policy.get_distribution(tensor, **given).get_actions()
+            actions = policy(tensor, **given)[0] if calls_forward else policy.get_distribution(tensor, **given).get_actions()
         return actions.cpu().numpy().reshape(-1, *policy.action_space.shape)  # type: ignore[misc]
 
     return act

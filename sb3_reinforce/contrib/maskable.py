@@ -70,9 +70,9 @@ class MaskableREINFORCE(REINFORCE):
         masked = isinstance(self.policy_class, type) and issubclass(self.policy_class, MaskableActorCriticPolicy)
         require(masked, "`policy` must be a name or a subclass of MaskableActorCriticPolicy", self.policy_class)
         require(not self.use_sde, "`use_sde` must be False with action masks: gSDE is for continuous actions", self.use_sde)
-        self._mask_rule = MaskRule(self.action_space)
 
     def _build(self) -> None:
+        self._mask_rule = MaskRule(self.action_space)
         policy_class = self.policy_class
         # SB3 passes ``use_sde`` to every policy, and those with masks do not take it.
         self.policy_class = lambda *args, use_sde, **kwargs: policy_class(*args, **kwargs)  # type: ignore[assignment]

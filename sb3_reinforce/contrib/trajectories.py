@@ -49,7 +49,7 @@ class RecurrentEvaluator(Evaluator):
         given = {name: values[rows] for name, values in part.given.items()}
         entropy: th.Tensor | None
         with _differentiable(self.policy):
-            if self._whole:
+            if self._calls_evaluate_actions:
                 _, log_probs, entropy = self.policy.evaluate_actions(obs, actions, RNNStates(state, state), starts, **given)
             else:
                 distribution, _ = self.policy.get_distribution(obs, state, starts, **given)

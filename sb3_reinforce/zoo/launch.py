@@ -24,7 +24,7 @@ def refusal(command: str, arguments: list[str]) -> str | None:
     """
     if command != "train":
         return f"{command} is for one process: run it without torchrun."
-    if any(each.startswith("--optimize") or (each.startswith("-o") and each[1] != "-") for each in arguments):
+    if any(each.startswith(("-o", "--optimize")) for each in arguments):
         return (
             "-optimize is not for torchrun, whose processes train one model. Start a search in each process by itself; with "
             "the same `--storage` and `--study-name` they share one study."

@@ -150,10 +150,12 @@ def _repeatable() -> Iterator[None]:
     """Within it, what rliable draws is the same every time, and nobody hears of how it calls arch."""
     state = np.random.get_state()
     np.random.seed(SEED)  # the generator that rliable's resampling takes, whatever it is given
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "random_state is deprecated", FutureWarning)
-        yield
-    np.random.set_state(state)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "random_state is deprecated", FutureWarning)
+            yield
+    finally:
+        np.random.set_state(state)
 
 
 def steps_to(curve: pd.DataFrame, threshold: float) -> tuple[float, float]:
