@@ -33,7 +33,7 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
     for name in ("exact_discounting", "normalize_advantage", "bootstrap_truncated", "carry_over"):
         require(isinstance(arguments[name], bool | np.bool_), f"`{name}` must be True or False", arguments[name])
     gamma, share, norm = (arguments[name] for name in ("gamma", "min_effective_share", "max_grad_norm"))
-    require(is_number(gamma) and 0 < gamma <= 1, "`gamma` must be in (0, 1]", gamma)
+    require(is_number(gamma) and 0 <= gamma <= 1, "`gamma` must be in [0, 1]", gamma)
     require(is_number(share) and 0 <= share <= 1, "`min_effective_share` must be in [0, 1]", share)
     require(norm is None or is_above_0(norm), "`max_grad_norm` must be None or above 0", norm)
     for name, allowed_values in (("return_type", RETURN_TYPES), ("baseline", tuple(BASELINES))):

@@ -103,7 +103,7 @@ def _others_to_go(others: np.ndarray, totals: np.ndarray, lengths: np.ndarray, g
     :param others: :math:`o_{i,k}`, sum of the others' rewards at each step of i, float ``[M]``
     :param totals: sum of all rewards at each time, float ``[H]``: what :math:`o_{i,k}` is once i has ended
     :param lengths: number of steps of each trajectory, int ``[m]``, each at least 1
-    :param gamma: discount factor in (0, 1]
+    :param gamma: discount factor in [0, 1]
     :param ratios: likelihood ratio up to each step, float ``[M]``
     :return: float64 ``[M]``
     """
@@ -138,7 +138,7 @@ class Paid(NamedTuple):
     lengths: np.ndarray
     """Number of steps of each trajectory, int ``[m]``, each at least 1."""
     gamma: float
-    """Discount factor in (0, 1]."""
+    """Discount factor in [0, 1]."""
     ratios: np.ndarray | None = None
     """Likelihood ratio up to each step, float ``[M]``, by which each reward of the baseline is weighted, for rewards-to-go
     that are weighted likewise; None: no weights."""

@@ -56,7 +56,7 @@ class EpisodicRolloutBuffer(RolloutBuffer):
     :param action_space: action space
     :param device: device of the tensors that ``get`` yields
     :param gae_lambda: not used; SB3 passes it to every rollout buffer
-    :param gamma: discount factor of the returns, in (0, 1]
+    :param gamma: discount factor of the returns, in [0, 1]
     :param n_envs: number of parallel environments
     """
 

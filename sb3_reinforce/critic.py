@@ -14,7 +14,7 @@ def bootstrapped(rewards: np.ndarray, evaluator: Evaluator, gamma: float) -> np.
 
     :param rewards: reward of each step, float ``[M]``
     :param evaluator: the policy and the batch
-    :param gamma: discount factor in (0, 1]
+    :param gamma: discount factor in [0, 1]
     :return: float64 ``[M]``
     """
     rewards = rewards.astype(np.float64)

@@ -105,7 +105,7 @@ def share(n: int) -> int:
 
 def seed_here(seed: int | None) -> int | None:
     """The seed of this process's random numbers, another one for each process; that of process 0 is the run's."""
-    return None if seed is None else (seed + _SEED_STRIDE * rank()) % 2**32
+    return seed if seed is None or rank() == 0 else (seed + _SEED_STRIDE * rank()) % 2**32
 
 
 def alone(find: Callable[[], T]) -> list[T]:

@@ -191,11 +191,17 @@ def warn_of_long_batch(n_steps: int, total_timesteps: int, n_episodes: int) -> N
     )
 
 
-def warn_of_idle_environments(n_envs: int, n_episodes: int) -> None:
-    """Say that some environments have nothing to do for the batch."""
+def warn_of_idle_environments(n_envs: int, n_episodes: int, n_here: int) -> None:
+    """Say that some environments have nothing to do.
+
+    :param n_envs: environments of this process
+    :param n_episodes: m, number of trajectories of the batch
+    :param n_here: how many of them are this process's
+    """
+    here = "" if n_here == n_episodes else f", of which this process has {n_here}"
     warn(
-        f"`n_envs` is {n_envs}, but `n_episodes` only {n_episodes}: the steps of environments that have no trajectory of the "
-        "batch to run are not used. Choose `n_episodes` of two to four times the number of environments, or fewer "
+        f"`n_envs` is {n_envs}, but `n_episodes` only {n_episodes}{here}: the steps of environments that have no "
+        "trajectory to run are not used. Choose `n_episodes` of two to four times the number of environments, or fewer "
         "environments."
     )
 
@@ -212,14 +218,16 @@ def refuse_endless_episode(env: int, n_steps: int) -> NoReturn:
 
 
 def check_prediction(observation: object) -> None:
-    """Refuse what gymnasium's ``reset`` returns, and tensors, which SB3's own error does not name.
+    """Refuse what gymnasium's ``reset`` returns, and tensors that numpy cannot read.
 
     :raises ValueError: naming what it is and the remedy
     """
     rule = "`observation` must be a numpy array or a dict of them"
-    require(not isinstance(observation, tuple), f"{rule}, as in `obs, info = env.reset()` of gymnasium", type(observation))
+    pair = isinstance(observation, tuple) and len(observation) == 2 and isinstance(observation[1], dict)
+    require(not pair, f"{rule}, as in `obs, info = env.reset()` of gymnasium", type(observation))
     for each in observation.values() if isinstance(observation, dict) else [observation]:
-        require(not isinstance(each, th.Tensor), f"{rule}: pass `.cpu().numpy()` of a tensor", type(each))
+        readable = not isinstance(each, th.Tensor) or (each.device.type == "cpu" and not each.requires_grad)
+        require(readable, f"{rule}: pass `.detach().cpu().numpy()` of a tensor", type(each))
 
 
 def n_observations(policy: BasePolicy, observation: np.ndarray | dict[str, np.ndarray]) -> int:

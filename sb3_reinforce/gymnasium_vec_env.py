@@ -223,13 +223,22 @@ class GymnasiumVecEnv(VecEnv):
         """Call a method of each environment, or once of a vector environment that is not made of environments. What it returns
         is then said of each, or one value of each if there are as many.
 
+        The masks of ``action_masks()`` offer everything where the next step only resets: a game that is over offers nothing,
+        and its action has no effect.
+
         :raises ValueError: if not all are chosen, unless the vector environment is a ``SyncVectorEnv``
         """
+        chosen = list(self._get_indices(indices))
+        found = self._call(method_name, chosen, *method_args, **method_kwargs)
+        if method_name == "action_masks":
+            return [np.ones_like(mask) if self.resetting[i] else mask for i, mask in zip(chosen, found, strict=True)]
+        return found
+
+    def _call(self, method_name: str, chosen: list[int], *method_args: Any, **method_kwargs: Any) -> list[Any]:
         base = self.env.unwrapped
         if isinstance(base, SyncVectorEnv):
-            chosen = self._get_indices(indices)
             return [base.envs[i].get_wrapper_attr(method_name)(*method_args, **method_kwargs) for i in chosen]
-        self._require_all(indices)
+        self._require_all(chosen)
         if isinstance(base, AsyncVectorEnv):
             return list(base.call(method_name, *method_args, **method_kwargs))
         found = getattr(self._owner(method_name), method_name)(*method_args, **method_kwargs)

@@ -40,7 +40,7 @@ class REINFORCE(EpisodicOnPolicyAlgorithm):
     :param env: The environment to learn from (if registered in Gym, can be str)
     :param learning_rate: The learning rate, it can be a function of the current progress remaining (from 1 to 0)
     :param n_episodes: m, number of whole trajectories per update, at least 1
-    :param gamma: Discount factor, in (0, 1]
+    :param gamma: Discount factor, in [0, 1]
     :param horizon: H, number of steps after which a trajectory is cut, at least 1; None: the environment ends it
     :param return_type: What multiplies each ∇log π: "trajectory", the return R(τ) of the whole trajectory, or
         "reward_to_go", the discounted sum Gₜ of the rewards from that step on

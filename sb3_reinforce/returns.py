@@ -41,7 +41,7 @@ def trajectory_returns(rewards: np.ndarray, lengths: np.ndarray, gamma: float) -
 
     :param rewards: reward of each step, float ``[M]``
     :param lengths: number of steps of each trajectory, int ``[m]``, each at least 1
-    :param gamma: discount factor in (0, 1]; 1 is the plain sum
+    :param gamma: discount factor in [0, 1]; 1 is the plain sum
     :return: float64 ``[m]``
     """
     discounted = rewards.astype(np.float64)
@@ -62,7 +62,7 @@ def rewards_to_go(rewards: np.ndarray, lengths: np.ndarray, gamma: float) -> np.
 
     :param rewards: reward of each step, float ``[M]``
     :param lengths: number of steps of each trajectory, int ``[m]``, each at least 1
-    :param gamma: discount factor in (0, 1]; 1 is the plain sum
+    :param gamma: discount factor in [0, 1]; 1 is the plain sum
     :return: float64 ``[M]``
     """
     sums = rewards.astype(np.float64)

@@ -123,9 +123,11 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
         self._known_reset, self._interrupted = guards.last_reset(self.env), False
         guards.check_own_environment(callback, self.env)
         self._check_last_observation(self.env, self.rollout_buffer)
-        if self.n_envs > distributed.share(self.n_episodes) and not self._warned_of_idle_environments:
+        n_here = distributed.share(self.n_episodes)
+        # With ``carry_over``, environments that have no trajectory of the batch begin those of the next ones.
+        if self.n_envs > n_here * (2 if self.carry_over else 1) and not self._warned_of_idle_environments:
             self._warned_of_idle_environments = True
-            guards.warn_of_idle_environments(self.n_envs, self.n_episodes)
+            guards.warn_of_idle_environments(self.n_envs, self.n_episodes, n_here)
         return total_timesteps, callback
 
     def _stand_as_left(self, env: VecEnv) -> bool:
@@ -253,6 +255,8 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
                 acted = ~resetting
                 n_acted = int(np.count_nonzero(acted))
             new_obs, rewards, dones, infos = env.step(clipped_actions)
+            if isinstance(rewards, np.ndarray) and rewards.dtype.kind in "iub":  # as ``SubprocVecEnv`` may have
+                rewards = rewards.astype(np.float32)  # to which a callback can add
             self._known_reset = last_reset()  # which may be a reset of its own, at the end of episodes
             n_taken += n_acted
             self.num_timesteps += n_acted
@@ -333,7 +337,8 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
 
     def _begin(self, env: VecEnv, rollout_buffer: EpisodicRolloutBuffer) -> EpisodeQuota:
         """Begin a batch, with new episodes in all environments or with those that have gone ahead; returns which these are."""
-        longest = int(self.horizon or max(self._total_timesteps - self._num_timesteps_at_start, _ENDLESS))
+        # `learn(float("inf"))` leaves the end to a callback.
+        longest = int(min(self.horizon or max(self._total_timesteps - self._num_timesteps_at_start, _ENDLESS), 2**62))
         n_episodes = distributed.share(self.n_episodes)
         n_ahead = _N_AHEAD if self.carry_over else 0
         stand = self._stand_as_left(env)
@@ -446,7 +451,7 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
         """As in SB3, and an action of a discrete space whose ``start`` is not 0 is one of that space.
 
         :param given: what else the policy is given, by the name of its argument
-        :raises ValueError: if ``observation`` is a tensor, or the pair that gymnasium's ``reset`` returns
+        :raises ValueError: if ``observation`` is a tensor that numpy cannot read, or what gymnasium's ``reset`` returns
         """
         guards.check_prediction(observation)
         actions, state = self.policy.predict(observation, state, episode_start, deterministic, **given)

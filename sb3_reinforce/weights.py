@@ -12,7 +12,7 @@ class Family(NamedTuple):
     """Which member of the family of estimators; the names are those of ``REINFORCE``'s arguments."""
 
     gamma: float
-    """Discount factor in (0, 1]."""
+    """Discount factor in [0, 1]."""
     return_type: str = "trajectory"
     """Either "trajectory" or "reward_to_go"."""
     exact_discounting: bool = False

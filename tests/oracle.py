@@ -295,6 +295,7 @@ UNBIASED = [
     (2, {"gamma": 0.7, "return_type": "reward_to_go", "exact_discounting": True, "baseline": "leave_one_out"}),
     (2, {"gamma": 0.7, "return_type": "reward_to_go", "exact_discounting": True, "baseline": "time_leave_one_out"}),
     (2, {"gamma": 1.0, "return_type": "reward_to_go", "baseline": "optimal", "batch_size": 1}),
+    (2, {"gamma": 0.0, "return_type": "reward_to_go", "exact_discounting": True, "baseline": "time_leave_one_out"}),
 ]
 #: The same where masks or a memory change how a batch is evaluated and not how it is weighted.
 UNBIASED_WHEREVER = [

@@ -49,7 +49,7 @@ def is_allowed(**arguments: Any) -> bool:
 @pytest.mark.parametrize(
     ("name", "allowed", "refused"),
     [
-        ("gamma", [TINY, 0.5, 1, 1.0, np.float32(0.5)], [0, 0.0, -TINY, ABOVE_1, np.nan, np.inf, True, None, "1e-3"]),
+        ("gamma", [0, 0.0, TINY, 0.5, 1, 1.0, np.float32(0.5)], [-TINY, ABOVE_1, np.nan, np.inf, True, None, "1e-3"]),
         ("min_effective_share", [0, 0.0, 1, 1.0], [-TINY, ABOVE_1, np.nan, False, None, "0.5"]),
         ("ent_coef", [0, 0.0, TINY, 10], [-TINY, np.inf, np.nan, True, None, "auto"]),
         ("vf_coef", [0, 0.0, TINY, 10], [-TINY, np.inf, np.nan, True, None, "0.5"]),

@@ -149,6 +149,12 @@ def test_training_ends_after_so_many_episodes() -> None:
     assert model._n_updates == 0
 
 
+def test_the_end_can_be_left_to_a_callback() -> None:
+    model = make_model(scripted([2]), n_episodes=2).learn(float("inf"), StopTrainingOnMaxEpisodes(7))  # type: ignore[arg-type]
+    assert model.num_timesteps == 7 * 2
+    assert model._n_updates == 3
+
+
 def test_checkpoints_are_whole_models(tmp_path: Path) -> None:
     """Saved within rollouts too, with the normalisation beside them."""
     env = VecNormalize(scripted([3], [5]))

@@ -825,6 +825,15 @@ def test_idle_environments_are_warned_of_once(n_envs: int, n_episodes: int, n_wa
     assert all("`n_envs` is 5, but `n_episodes` only 4" in str(warning.message) for warning in caught)
 
 
+@pytest.mark.parametrize(("n_envs", "warns"), [(8, False), (9, True)])
+def test_environments_whose_episodes_are_carried_over_are_not_idle(n_envs: int, warns: bool) -> None:
+    """They begin the next batches. With more than twice as many as trajectories, a fifth of the steps is not used."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        make_model(scripted(*[[2]] * n_envs), n_episodes=4, carry_over=True).learn(20)
+    assert len(caught) == warns
+
+
 def test_code_without_a_module_is_warned_too() -> None:
     """As consoles of simulators run it."""
     with pytest.warns(UserWarning, match="`n_envs` is 5"):
@@ -1024,6 +1033,26 @@ def test_rewards_that_a_callback_adds_are_learned_from(how: str, nested: bool, r
         results.append((parameters(model), model.rollout_buffer.returns))
     for one, other in zip(*results, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-6)
+
+
+def test_half_a_reward_can_be_added_to_whole_numbers() -> None:
+    """As ``SubprocVecEnv`` returns them from an environment that pays in Python's."""
+
+    class Whole(VecEnvWrapper):
+        def reset(self) -> Any:
+            return self.venv.reset()
+
+        def step_wait(self) -> Any:
+            obs, rewards, dones, infos = self.venv.step_wait()
+            return obs, np.ones_like(rewards, dtype=np.int64), dones, infos
+
+    class Half(BaseCallback):
+        def _on_step(self) -> bool:
+            self.locals["rewards"] += 0.5
+            return True
+
+    model = make_model(Whole(scripted([3])), n_episodes=2).learn(6, Half())
+    assert model.rollout_buffer.step_rewards.tolist() == [1.5] * 6
 
 
 @pytest.mark.parametrize("options", [{}, {"baseline": "value", "normalize_advantage": True}])

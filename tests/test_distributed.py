@@ -406,6 +406,13 @@ def test_seeds_of_runs_do_not_meet() -> None:
     assert seeds(2) == [20_000, 20_001, 19_999, None]
 
 
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_that_numpy_does_not_take_is_refused(seed: int) -> None:
+    """And not that of another run instead."""
+    with pytest.raises(ValueError, match="Seed must be between"):
+        make(seed=seed)
+
+
 def test_shares_differ_by_one_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distributed, "n_processes", lambda: 3)
     shares = []
@@ -624,7 +631,7 @@ FAULTS: dict[str, tuple[Callable[[int], Any], str]] = {
     "shares": (lambda number: make(n_episodes=1).learn(1), "`n_episodes` must be at least the number of processes, 2, but"),
     "range": (
         lambda number: make().learn(200, At(10, lambda callback: number and setattr(callback.model, "gamma", 5))),
-        r"`gamma` must be in \(0, 1\], but it is 5",
+        r"`gamma` must be in \[0, 1\], but it is 5",
     ),
     "rewards": (
         lambda number: make().learn(60, At(9, lambda call: number and call.model.rollout_buffer.rewards.fill(np.nan))),

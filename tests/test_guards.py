@@ -216,21 +216,24 @@ def test_evaluation_elsewhere_is_not_refused() -> None:
 @pytest.mark.parametrize(
     ("observation", "match"),
     [
-        (th.ones(3), r"`observation` must be a numpy array.*`\.cpu\(\)\.numpy\(\)`"),
+        (th.ones(3, requires_grad=True), r"`observation` must be a numpy array.*`\.detach\(\)\.cpu\(\)\.numpy\(\)`"),
+        (th.ones(3, device="meta"), r"`observation` must be a numpy array.*`\.detach\(\)\.cpu\(\)\.numpy\(\)`"),
         ((np.ones(3), {}), "mistake.*Gym API|tuple"),
     ],
-    ids=["tensor", "obs and info"],
+    ids=["tensor with a graph", "tensor elsewhere", "obs and info"],
 )
 def test_predict_says_what_it_takes(observation: Any, match: str) -> None:
     with pytest.raises(ValueError, match=match):
         make_model(scripted([3])).predict(observation)
 
 
-def test_predict_takes_lists_as_sb3_does() -> None:
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of SB3's np.array(tensor)
+@pytest.mark.parametrize("convert", [np.ndarray.tolist, tuple, th.as_tensor], ids=["list", "tuple", "tensor"])
+def test_predict_takes_what_sb3_does(convert: Callable[[np.ndarray], Any]) -> None:
     model = make_model(scripted([3]))
     observation = np.ones(model.observation_space.shape, np.float32)  # type: ignore[arg-type]
     expected, _ = model.predict(observation, deterministic=True)
-    assert model.predict(observation.tolist(), deterministic=True)[0] == expected
+    assert model.predict(convert(observation), deterministic=True)[0] == expected
 
 
 NUMBERED = {
@@ -249,8 +252,8 @@ def test_observations_that_do_not_begin_at_0_are_refused(space: spaces.Space[Any
 
 def test_predict_names_what_is_wrong_in_a_dict() -> None:
     model = make_model(vectorized(SpacesEnv(DICT, spaces.Discrete(2))))
-    with pytest.raises(ValueError, match=r"`observation` must be a numpy array.*`\.cpu\(\)\.numpy\(\)`"):
-        model.predict({"position": np.zeros(2, np.float32), "speed": th.zeros(2)})
+    with pytest.raises(ValueError, match=r"`observation` must be a numpy array.*`\.detach\(\)\.cpu\(\)\.numpy\(\)`"):
+        model.predict({"position": np.zeros(2, np.float32), "speed": th.zeros(2, requires_grad=True)})
 
 
 # --- what there is not ---------------------------------------------------------------------------------------------------

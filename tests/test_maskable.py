@@ -34,7 +34,7 @@ from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from sb3_contrib.common.wrappers import ActionMasker
 
 import sb3_reinforce
-from sb3_reinforce import REINFORCE, MaskableREINFORCE
+from sb3_reinforce import REINFORCE, GymnasiumVecEnv, MaskableREINFORCE
 from sb3_reinforce.actors import MlpActor
 from sb3_reinforce.contrib import maskable
 from sb3_reinforce.contrib.masks import MaskRule
@@ -209,6 +209,9 @@ def test_a_game_that_is_over_need_not_offer_anything(mode: str) -> None:
     model = MaskableREINFORCE("MlpPolicy", env, n_episodes=4, policy_kwargs=SMALL).learn(1)
     (part,) = model.rollout_buffer.get()
     assert part.given["action_masks"].any(dim=1).all()
+    rewards, lengths = evaluate_policy(model, GymnasiumVecEnv(env), n_eval_episodes=4, return_episode_rewards=True)
+    assert len(rewards) == 4
+    assert set(lengths) == {3, 4}
 
 
 @pytest.mark.skipif(not hasattr(gym.vector, "AutoresetMode"), reason="gymnasium below 1.1")

@@ -20,7 +20,6 @@ from sb3_reinforce.arguments import require
 from sb3_reinforce.batch import NOTHING, Given
 from sb3_reinforce.contrib.masks import MaskRule, masked_sampler
 from sb3_reinforce.guards import n_observations
-from sb3_reinforce.gymnasium_vec_env import resetting_of
 from sb3_reinforce.reinforce import REINFORCE
 
 SelfMaskableREINFORCE = TypeVar("SelfMaskableREINFORCE", bound="MaskableREINFORCE")
@@ -87,12 +86,7 @@ class MaskableREINFORCE(REINFORCE):
     def _given(self, env: VecEnv) -> Given:
         if not self._use_masking:
             return NOTHING
-        masks = env.env_method(EXPECTED_METHOD_NAME)
-        resetting = resetting_of(env)
-        if resetting is not None:  # the action of a step that only resets an environment needs no mask
-            everything = np.ones(self._mask_rule.size, dtype=bool)
-            masks = [everything if over else mask for mask, over in zip(masks, resetting, strict=True)]
-        return {"action_masks": self._mask_rule.checked(masks)}
+        return {"action_masks": self._mask_rule.checked(env.env_method(EXPECTED_METHOD_NAME))}
 
     def collect_rollouts(
         self, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int
