@@ -36,7 +36,7 @@ SelfEpisodic = TypeVar("SelfEpisodic", bound="EpisodicOnPolicyAlgorithm")
 #: Models that are learning. An attribute of theirs would be copied and saved with them.
 _LEARNING: WeakSet["EpisodicOnPolicyAlgorithm"] = WeakSet()
 #: Without a horizon, an episode may last this many steps, or ``total_timesteps`` if that is more.
-_ENDLESS = 100_000
+ENDLESS = 100_000
 #: How many later batches may begin while one is finished. With 1, a tenth of the steps of 16 environments is not used, and a
 #: fifth of those of 64; with 2, hardly any. With more, the policies that took the steps would be further away.
 _N_AHEAD = 2
@@ -338,7 +338,7 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
     def _begin(self, env: VecEnv, rollout_buffer: EpisodicRolloutBuffer) -> EpisodeQuota:
         """Begin a batch, with new episodes in all environments or with those that have gone ahead; returns which these are."""
         # `learn(float("inf"))` leaves the end to a callback.
-        longest = int(min(self.horizon or max(self._total_timesteps - self._num_timesteps_at_start, _ENDLESS), 2**62))
+        longest = int(min(self.horizon or max(self._total_timesteps - self._num_timesteps_at_start, ENDLESS), 2**62))
         n_episodes = distributed.share(self.n_episodes)
         n_ahead = _N_AHEAD if self.carry_over else 0
         stand = self._stand_as_left(env)

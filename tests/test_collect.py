@@ -401,7 +401,7 @@ def test_what_follows_a_trajectory_is_kept_for_each_key() -> None:
 
 def test_an_episode_that_does_not_end_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """Named by its environment and with the remedy, where a loop over episodes would hang; nothing is learned from it."""
-    monkeypatch.setattr(rollouts, "_ENDLESS", 50)
+    monkeypatch.setattr(rollouts, "ENDLESS", 50)
     model = make_model(scripted([3], None), n_episodes=4)
     before = parameters(model)
     with pytest.raises(ValueError, match=r"episode of environment 1 did not end within 50 steps.*`horizon=`"):
@@ -412,7 +412,7 @@ def test_an_episode_that_does_not_end_is_an_error(monkeypatch: pytest.MonkeyPatc
 
 def test_an_episode_may_last_as_long_as_training(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever asks for a million steps may mean episodes of a million steps."""
-    monkeypatch.setattr(rollouts, "_ENDLESS", 5)
+    monkeypatch.setattr(rollouts, "ENDLESS", 5)
     model = make_model(scripted([60]), n_episodes=1)
     assert model.learn(60).num_timesteps == 60
     with pytest.raises(ValueError, match="did not end within 59 steps"):

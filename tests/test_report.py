@@ -385,10 +385,29 @@ def test_a_report_of_little(tmp_path, algos, monkeypatch):
     report.write(tmp_path)
     text = (tmp_path / "report.md").read_text()
     assert "Of 1 seed, intervals say little" in text
-    assert f"has 1 environment × 1 seed and {len(algos)} algorithm" in text
+    has = "This comparison has" if len(algos) == 1 else "Of this comparison, these can be scored:"
+    assert f"{has} 1 environment × 1 seed and {len(algos)} algorithm" in text
     assert ("the mean of the best algorithm here has the score 1." in text) == (len(algos) > 1)
     assert (tmp_path / "curves.png").is_file()
     assert (tmp_path / "profiles.png").is_file() == ("](profiles.png)" in text) == (len(algos) > 1)
+
+
+@pytest.mark.parametrize("last", [5.0, 1.0])
+def test_environments_without_scores_are_not_spoken_of(tmp_path, last, monkeypatch):
+    """There are none where all runs are alike. Only of those that are scored is it said what their score 1 is."""
+    monkeypatch.setattr(statistics, "REPETITIONS", 20)
+    named = rows("Named-v0", threshold=10.0, random_return=0.0, reinforce=[4.0], a2c=[2.0])
+    alike = rows("Alike-v0", threshold=np.nan, random_return=np.nan, reinforce=[1.0], a2c=[last])
+    pd.concat([named, alike]).to_csv(tmp_path / "results.csv", index=False)
+    points = [
+        curve((10, 1, 2), (40, 4, 3), algo=algo, env=env, seed=0) for algo in ("reinforce", "a2c") for env in named["env"]
+    ]
+    pd.concat(points).to_csv(tmp_path / "curves.csv", index=False)
+    report.write(tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    n = "2 environments" if last == 5.0 else "1 environment"
+    assert f"Of this comparison, these can be scored: {n} × 1 seed and 2 algorithms." in text
+    assert ("the mean of the best algorithm here has the score 1." in text) == (last == 5.0)
 
 
 def test_a_report_of_enough(tmp_path, monkeypatch):

@@ -284,6 +284,7 @@ def test_environments_are_fast_unless_asked() -> None:
     for flags, known, default in (
         (["--env", "X", "-n", "5"], ["--env", "X", "-n", "5"], FastDummyVecEnv),
         (["--vec-env=dummy", "-n", "5"], ["-n", "5", "--vec-env", "dummy"], None),
+        (["--vec", "dummy", "--verbose", "0"], ["--verbose", "0", "--vec-env", "dummy"], None),
         (["--vec-env", "vector", "-params", "n_envs:4"], ["--seed", ANY, "-params", "n_envs:4"], None),
     ):
         with vec_envs.chosen(flags) as rest:

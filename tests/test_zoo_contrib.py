@@ -72,6 +72,35 @@ def test_evaluations_of_training_pass_masks(logs: Path) -> None:
     assert (evaluations["ep_lengths"] == 5).all()
 
 
+class Stands(gym.Env[np.ndarray, int]):
+    """Ends for an agent that does not always do the same, as one in training does not."""
+
+    observation_space, action_space = spaces.Box(-1, 1, (1,), np.float32), spaces.Discrete(2)
+
+    def action_masks(self) -> np.ndarray:
+        return np.ones(2, dtype=bool)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.seen: set[int] = set()
+        return np.zeros(1, dtype=np.float32), {}
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        self.seen.add(int(action))
+        return np.zeros(1, dtype=np.float32), 1.0, len(self.seen) == 2, False, {}
+
+
+gym.register("Stands-v0", Stands)
+
+
+@pytest.mark.parametrize("algo", ["reinforce", "reinforce_mask", "a2c"])
+def test_an_evaluation_without_an_end_is_refused(algo: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where training would have ended with an error, and RL Zoo's evaluation goes on for ever."""
+    monkeypatch.setattr(masks, "ENDLESS", 70)
+    with pytest.raises(ValueError, match=r"An episode of an evaluation did not end within 70 steps.*`--eval-freq -1`"):
+        run("train", "--algo", algo, "--env", "Stands-v0", *QUICK, "-f", tmp_path)
+
+
 def test_enjoy_passes_masks(logs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = OneOffered.n_taken
     arguments = ("--env", "OneOffered-v0", "-f", logs, "--no-render", "-n", 23)

@@ -94,7 +94,7 @@ class MaskableREINFORCE(REINFORCE):
         if self._use_masking and not is_masking_supported(env):
             raise ValueError(
                 f"The environment must have a method `{EXPECTED_METHOD_NAME}()`, or be wrapped in ActionMasker, but {env} has "
-                "none. Without masks: `learn(use_masking=False)`."
+                "none. Without masks: `learn(use_masking=False)`, or RL Zoo's `--algo reinforce`."
             )
         return super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)
 

@@ -17,7 +17,7 @@ def profiles_chart(by_algo: Scores, path: Path) -> None:
     """Share of runs above each score."""
     every = np.concatenate([values.ravel() for values in by_algo.values()])
     # A run that diverged would leave no room for the others.
-    taus = np.linspace(max(-1.0, min(0.0, every.min())), min(2.0, max(1.05, every.max() + 0.05)), 101)
+    taus = np.linspace(max(-1.0, min(0.0, every.min() - 0.05)), min(2.0, max(1.05, every.max() + 0.05)), 101)
     shares, bounds = statistics.performance_profiles(by_algo, taus)
     colour = colours(list(by_algo))
     figure = Figure(figsize=(5.5, 3.6), layout="constrained")

@@ -1,4 +1,4 @@
-"""Action masks where SB3's evaluation and RL Zoo's programs ask a model for actions without them."""
+"""What SB3's evaluation and RL Zoo's programs lack: action masks for a model that takes them, and an end."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,9 +11,11 @@ from rl_zoo3 import utils
 from sb3_contrib.common.maskable.evaluation import evaluate_policy as evaluate_masked_policy
 from sb3_contrib.common.maskable.utils import get_action_masks, is_masking_supported
 from stable_baselines3.common import callbacks, evaluation
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_reinforce.contrib import MaskableREINFORCE
+from sb3_reinforce.rollouts import ENDLESS
 
 
 def sampler(env: gym.Env[Any, Any]) -> Callable[[], Any]:
@@ -30,9 +32,28 @@ def evaluate_policy(model: Any, env: Any, *args: Any, **kwargs: Any) -> Any:
     return (evaluate_masked_policy if masked else evaluation.evaluate_policy)(model, env, *args, **kwargs)
 
 
-def give_masks_to_evaluations() -> None:
-    """Have SB3's ``EvalCallback``, and with it RL Zoo's, pass masks; it looks the function up in its module."""
-    vars(callbacks)["evaluate_policy"] = evaluate_policy
+def evaluate_in_training(model: BaseAlgorithm, env: VecEnv, *, callback: Any = None, **kwargs: Any) -> Any:
+    """``evaluate_policy`` that refuses episodes which nothing ends, as training does.
+
+    :raises ValueError: if an episode is longer than 100,000 steps and than training is
+    """
+    longest = max(model._total_timesteps - model._num_timesteps_at_start, ENDLESS)
+
+    def check(evaluation_locals: dict[str, Any], evaluation_globals: dict[str, Any]) -> None:
+        if max(evaluation_locals["current_lengths"]) > longest:
+            raise ValueError(
+                f"An episode of an evaluation did not end within {longest} steps: register the environment with a time limit "
+                "(`max_episode_steps`), or leave evaluations out (`--eval-freq -1`)."
+            )
+        if callback is not None:
+            callback(evaluation_locals, evaluation_globals)
+
+    return evaluate_policy(model, env, callback=check, **kwargs)
+
+
+def mend_evaluations() -> None:
+    """Have SB3's ``EvalCallback``, and with it RL Zoo's, evaluate so; it looks the function up in its module."""
+    vars(callbacks)["evaluate_policy"] = evaluate_in_training
 
 
 class Player(MaskableREINFORCE):

@@ -28,7 +28,7 @@ def register() -> None:
     samplers = {"reinforce": search.sample, "reinforce_mask": search.sample, "reinforce_lstm": search.sample_with_lstm}
     hyperparams_opt.HYPERPARAMS_SAMPLER |= samplers
     hyperparams_opt.HYPERPARAMS_CONVERTER |= dict.fromkeys(samplers, search.convert)
-    masks.give_masks_to_evaluations()
+    masks.mend_evaluations()
     # A program that imports exp_manager first, such as record_video, is here (by custom_envs.py) in the middle of that
     # import, before the class exists. It plays trained agents and reads no hyperparameters.
     if hasattr(exp_manager, "ExperimentManager"):

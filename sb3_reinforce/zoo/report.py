@@ -111,14 +111,15 @@ def _markdown(comparison: Comparison, aggregated: Scores, shown: Scores) -> str:
     n_seeds, n_envs = int(rows.groupby(["algo", "env"]).size().min()), len(env_ids)
     if shown:
         n_seeds, n_envs = next(iter(shown.values())).shape
+    have = "Of this comparison, these can be scored:" if shown else "This comparison has"
     size = f"{_count(n_envs, 'environment')} × {_count(n_seeds, 'seed')}"
     parts.append(
         tables.aggregate_table(aggregated)
         or f"No interquartile mean and no probability of improvement: they need at least {tables.FEWEST_ENVS} environments × "
-        f"{tables.FEWEST_SEEDS} seeds and 2 algorithms, whose runs differ. This comparison has {size} and "
+        f"{tables.FEWEST_SEEDS} seeds and 2 algorithms, whose runs differ. {have} {size} and "
         f"{_count(len(algos), 'algorithm')}."
     )
-    if shown and rows["threshold"].isna().any():
+    if shown and statistics.scores(rows[rows["threshold"].isna()], list(shown), fewest_seeds=n_seeds):
         parts.append("Where an environment names no threshold, the mean of the best algorithm here has the score 1.")
     if shown:
         parts += ["![Performance profiles](profiles.png)", f"Runs of {size}."]

@@ -73,6 +73,8 @@ def entries(algo: str, conf_file: str | None = None) -> dict[str, Hyperparameter
     :raises ValueError: if there is no such file, or it is no YAML file with an entry for each environment
     """
     path = _file(algo, conf_file)
+    if path.suffix not in (".yml", ".yaml"):
+        raise ValueError(f"{path} is no YAML file: its name must end in .yml or .yaml")
     try:
         loaded = yaml.load(path.read_text(encoding="utf-8"), _LOADER)
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -57,7 +57,7 @@ def chosen(arguments: list[str]) -> Iterator[list[str]]:
     :param arguments: flags of ``train``
     :return: those that RL Zoo knows
     """
-    parser = argparse.ArgumentParser(prog="sb3-reinforce train", add_help=False, allow_abbrev=False)
+    parser = argparse.ArgumentParser(prog="sb3-reinforce train", add_help=False)
     parser.add_argument("--vec-env", default="fast", choices=["fast", "dummy", "subproc", "vector"])
     kind, rest = parser.parse_known_args(arguments)
     default, create_envs = ExperimentManager.default_vec_env_cls, ExperimentManager.create_envs
