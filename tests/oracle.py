@@ -282,6 +282,11 @@ def expected_second_estimate(model: REINFORCE, horizon: int, mdp: MDP = PLAIN) -
     return expected, exact
 
 
+def horizon_for(n_episodes: int) -> int:
+    """Pairs of trajectories are many: two steps are enough for them to differ in length, states and rewards."""
+    return 3 if n_episodes == 1 else 2
+
+
 #: A case of each row of the family that is unbiased: m and the options.
 UNBIASED = [
     (1, {"gamma": 0.7}),

@@ -12,6 +12,7 @@ import pytest
 import torch as th
 from envs import BanditEnv, CoinFlipEnv, FaultyEnv, ScriptedEnv, SpacesEnv, scripted, vectorized
 from gymnasium import spaces
+from learned import parameters
 from stable_baselines3 import A2C
 from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
@@ -106,10 +107,6 @@ def learned(model: REINFORCE, n_rollouts: int = 1) -> Recorder:
     for _ in range(n_rollouts):
         model.learn(1, recorder, reset_num_timesteps=False)
     return recorder
-
-
-def parameters(model: REINFORCE) -> np.ndarray:
-    return model.policy.parameters_to_vector().copy()
 
 
 def counted_resets(env: DummyVecEnv, monkeypatch: pytest.MonkeyPatch) -> list[int]:

@@ -16,6 +16,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+from command import run as sb3_reinforce_command
 
 pd = pytest.importorskip("pandas")
 pytest.importorskip("rliable")
@@ -105,11 +106,8 @@ print(*task["train"], file=open("started", "a"))
 
 
 def run(*arguments: object) -> None:
-    """``sb3-reinforce compare <arguments>``, and whatever it does to this process's arguments and path undone."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["sb3-reinforce", "compare", *map(str, arguments)])
-        patch.setattr(sys, "path", [*sys.path])
-        cli.main()
+    """``sb3-reinforce compare <arguments>``."""
+    sb3_reinforce_command("compare", *arguments)
 
 
 @pytest.fixture(autouse=True)

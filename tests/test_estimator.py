@@ -13,6 +13,7 @@ from oracle import (
     exact_gradient,
     expected_estimate,
     expected_second_estimate,
+    horizon_for,
     make_model,
     probability,
     trajectories,
@@ -22,11 +23,6 @@ from stable_baselines3.common.env_util import make_vec_env
 from sb3_reinforce.estimator import entropy_loss, likelihood_ratio_loss
 
 ROUNDING = 2e-6  # of float32 parameters, gradients and updates around 1
-
-
-def horizon_for(n_episodes):
-    """Pairs of trajectories are many: two steps are enough for them to differ in length, states and rewards."""
-    return 3 if n_episodes == 1 else 2
 
 
 def make_batch_model(n_episodes, **options):

@@ -15,6 +15,7 @@ import pytest
 import torch as th
 from envs import BanditEnv, FaultyEnv, ScriptedEnv, SpacesEnv, scripted, vectorized
 from gymnasium import spaces
+from learned import learned_state
 from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, VecNormalize
 from torch import nn
@@ -29,14 +30,6 @@ def make_model(env: VecEnv, n_episodes: int = 2, **kwargs: Any) -> REINFORCE:
     policy = "MultiInputPolicy" if isinstance(env.observation_space, spaces.Dict) else "MlpPolicy"
     policy_kwargs = {"net_arch": [4], **kwargs.pop("policy_kwargs", {})}
     return REINFORCE(policy, env, n_episodes=n_episodes, policy_kwargs=policy_kwargs, seed=0, **kwargs)
-
-
-def learned_state(model: REINFORCE) -> list[th.Tensor]:
-    """Copies of the parameters, and of what the optimizer remembers of each."""
-    remembered = model.policy.optimizer.state_dict()["state"].values()
-    return [
-        each.detach().clone() for each in (*model.policy.parameters(), *(v for state in remembered for v in state.values()))
-    ]
 
 
 def assert_unchanged(model: REINFORCE, before: list[th.Tensor]) -> None:

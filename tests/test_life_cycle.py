@@ -16,6 +16,7 @@ import pytest
 import torch as th
 from envs import BanditEnv, CoinFlipEnv, ScriptedEnv, scripted, vectorized
 from gymnasium import spaces
+from learned import learned_state, parameters
 from stable_baselines3 import A2C
 from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecNormalize
@@ -29,18 +30,6 @@ OBSERVATIONS = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
 
 def make_model(env: VecEnv, n_episodes: int = 4, **kwargs: Any) -> REINFORCE:
     return REINFORCE("MlpPolicy", env, n_episodes=n_episodes, policy_kwargs={"net_arch": [4]}, **{"seed": 0, **kwargs})
-
-
-def parameters(model: REINFORCE) -> np.ndarray:
-    return model.policy.parameters_to_vector().copy()
-
-
-def learned_state(model: REINFORCE) -> list[th.Tensor]:
-    """Copies of the parameters, and of what the optimizer remembers of each."""
-    remembered = model.policy.optimizer.state_dict()["state"].values()
-    return [
-        each.detach().clone() for each in (*model.policy.parameters(), *(v for state in remembered for v in state.values()))
-    ]
 
 
 def same(ours: list[th.Tensor], theirs: list[th.Tensor]) -> bool:

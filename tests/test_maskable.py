@@ -18,6 +18,7 @@ from oracle import (
     exact_gradient,
     expected_estimate,
     expected_second_estimate,
+    horizon_for,
     probability,
     trajectories,
 )
@@ -95,10 +96,6 @@ def strict(action_space: spaces.Space[Any], observation_space: spaces.Space[Any]
 def make_batch_model(n_episodes: int, **options: Any) -> MaskableREINFORCE:
     env = make_vec_env(lambda: TabularMDP(mdp=MASKED), n_envs=n_episodes)
     return make_tabular_model(env, MaskableREINFORCE, n_episodes=n_episodes, **options)
-
-
-def horizon_for(n_episodes: int) -> int:
-    return 3 if n_episodes == 1 else 2
 
 
 def test_what_is_not_offered_is_part_of_no_trajectory():

@@ -17,6 +17,7 @@ from oracle import (
     exact_gradient,
     expected_estimate,
     expected_second_estimate,
+    horizon_for,
     policy_parameters,
     probability,
     trajectories,
@@ -56,10 +57,6 @@ def make_batch_model(n_episodes: int, lstm: dict[str, Any] | None = None, **opti
 def make_model(env: Any, policy: str = "MlpLstmPolicy", **kwargs: Any) -> RecurrentREINFORCE:
     policy_kwargs = {**TINY, **kwargs.pop("policy_kwargs", {})}
     return RecurrentREINFORCE(policy, env, policy_kwargs=policy_kwargs, seed=0, **{"n_episodes": 3, **kwargs})
-
-
-def horizon_for(n_episodes: int) -> int:
-    return 3 if n_episodes == 1 else 2
 
 
 @pytest.mark.parametrize(("n_episodes", "options"), UNBIASED_WHEREVER)

@@ -14,6 +14,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
+from command import run
 from envs import SpacesEnv
 from gymnasium import spaces
 from stable_baselines3 import PPO
@@ -22,7 +23,7 @@ import sb3_reinforce
 from sb3_reinforce import REINFORCE, zoo
 from sb3_reinforce.gymnasium_vec_env import GymnasiumVecEnv
 from sb3_reinforce.vec_env import FastDummyVecEnv
-from sb3_reinforce.zoo import cli, search
+from sb3_reinforce.zoo import search
 
 optuna = pytest.importorskip("optuna")
 yaml = pytest.importorskip("yaml")
@@ -50,14 +51,6 @@ QUICK = (
     "--num-threads",
     "1",
 )
-
-
-def run(*arguments: object) -> None:
-    """``sb3-reinforce <arguments>``, and whatever it does to this process's arguments and path undone."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["sb3-reinforce", *map(str, arguments)])
-        patch.setattr(sys, "path", [*sys.path])
-        cli.main()
 
 
 @pytest.fixture(scope="module")

@@ -1,19 +1,19 @@
 """Masks and memory in RL Zoo's programs: passed in training, evaluation, enjoy and films."""
 
-import sys
 from pathlib import Path
 from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
 import pytest
+from command import run
 from gymnasium import spaces
 
 pytest.importorskip("rl_zoo3")
 from rl_zoo3 import utils
 
 from sb3_reinforce import MaskableREINFORCE, RecurrentREINFORCE
-from sb3_reinforce.zoo import cli, masks, runs
+from sb3_reinforce.zoo import masks, runs
 
 QUICK = ("--n-timesteps", 60, "--seed", 1, "--verbose", 0, "--num-threads", 1, "--eval-freq", 20, "--eval-episodes", 1)
 
@@ -48,13 +48,6 @@ class OneOffered(gym.Env[np.ndarray, int]):
 
 
 gym.register("OneOffered-v0", OneOffered, max_episode_steps=100)
-
-
-def run(*arguments: object) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["sb3-reinforce", *map(str, arguments)])
-        patch.setattr(sys, "path", [*sys.path])
-        cli.main()
 
 
 @pytest.fixture(scope="module")
