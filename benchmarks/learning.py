@@ -56,6 +56,7 @@ REPORTED = [
     (["reinforce"], ["Pendulum-v1", "LunarLander-v3"], range(100, 110)),
     (["reinforce_unwrapped", "a2c_wrapped", "ppo_wrapped"], ["MountainCarContinuous-v0"], range(100, 103)),
     (OTHERS, CLASSIC[1:], range(3)),
+    (["a2c", "ppo"], ["MountainCar-v0"], range(3)),
     (OTHERS[:3], ["Pendulum-v1", "LunarLander-v3"], range(3)),
     (["ars"], ["Pendulum-v1", "LunarLander-v3"], range(1)),
     (["reinforce"], MUJOCO, range(100, 105)),
