@@ -167,7 +167,7 @@ def main() -> None:
         parser.error(f"{args.results}: every row was given a number of steps, or is of hyperparameters that have changed")
     curves_chart(curves, ALGOS, args.results.with_name("learning_curves.png"))
     seconds_chart(curves, "CartPole-v1", args.results.with_name("cartpole.png"))
-    by_algo, quoted = scores(rows, ALGOS), pd.read_csv(QUOTED)
+    by_algo, quoted = scores(rows, FIRST_PAGE), pd.read_csv(QUOTED)
     equal = load(EQUAL, EQUAL_STEPS)
     equal_by_algo = scores(equal, FIRST_PAGE)
     tables = {
