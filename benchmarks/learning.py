@@ -47,7 +47,7 @@ MUJOCO = ["InvertedPendulum-v5", "InvertedDoublePendulum-v5", "Hopper-v5", "Walk
 OTHERS = ["a2c", "ppo", "trpo", "ars"]
 #: The return that counts as solved, where the environment names none.
 SOLVED = {"Pendulum-v1": -200.0, "Walker2d-v5": 3000.0}
-#: Algorithms, environments, seeds. No setting of REINFORCE's was chosen on those from 100 to 149.
+#: Algorithms, environments, seeds. No setting of REINFORCE's was chosen for what it had on those from 100 to 149.
 REPORTED = [
     (["reinforce", *OTHERS, "reinforce_textbook"], CLASSIC[:1], range(100, 105)),
     (["reinforce", "reinforce_textbook"], CLASSIC[:1], range(105, 110)),

@@ -102,7 +102,7 @@ class EpisodicRolloutBuffer(RolloutBuffer):
         self._earlier_log_probs = np.empty(0, dtype=np.float32)  # one for each step of the rows carried, as stored
 
     def turn_to_next(self, log_probs: Iterable[np.ndarray]) -> None:
-        """Drop this batch. Keep the steps of the batches after it, moved to the first rows: the next batch is this one then.
+        """Drop this batch; the next one takes its place. The steps of batches that go ahead are moved to the first rows.
 
         :param log_probs: for each batch that goes ahead, log π of each of its actions, by the policy of the rollout that is
             over, float32 ``[M]``

@@ -159,11 +159,13 @@ class Evaluator:
 
     def _own_last_values(self) -> dict[int, float]:
         last = self.batch.last_observations
-        if not last:
-            return {}
-        obs, _ = self.policy.obs_to_tensor(mapped(lambda *each: np.stack(each), *last.values()))
+        tensors = [self.policy.obs_to_tensor(obs)[0] for obs in last.values()]
+        values: list[float] = []
         with th.no_grad():
-            return dict(zip(last, self.policy.predict_values(obs).flatten().tolist(), strict=True))
+            for start in range(0, len(tensors), self.batch_size):
+                part = mapped(lambda *each: th.cat(each), *tensors[start : start + self.batch_size])
+                values += self.policy.predict_values(part).flatten().tolist()
+        return dict(zip(last, values, strict=True))
 
 
 def depends_on_mode(policy: ActorCriticPolicy) -> bool:

@@ -231,7 +231,7 @@ class GymnasiumVecEnv(VecEnv):
         chosen = list(self._get_indices(indices))
         found = self._call(method_name, chosen, *method_args, **method_kwargs)
         if method_name == "action_masks":
-            return [np.ones_like(mask) if self.resetting[i] else mask for i, mask in zip(chosen, found, strict=True)]
+            return [self._all_offered if self.resetting[i] else mask for i, mask in zip(chosen, found, strict=True)]
         return found
 
     def _call(self, method_name: str, chosen: list[int], *method_args: Any, **method_kwargs: Any) -> list[Any]:
@@ -240,9 +240,17 @@ class GymnasiumVecEnv(VecEnv):
             return [base.envs[i].get_wrapper_attr(method_name)(*method_args, **method_kwargs) for i in chosen]
         self._require_all(chosen)
         if isinstance(base, AsyncVectorEnv):
-            return list(base.call(method_name, *method_args, **method_kwargs))
-        found = getattr(self._owner(method_name), method_name)(*method_args, **method_kwargs)
-        return list(found) if is_one_each(found, self.num_envs) else [found] * self.num_envs
+            values: Any = base.call(method_name, *method_args, **method_kwargs)
+        else:
+            found = getattr(self._owner(method_name), method_name)(*method_args, **method_kwargs)
+            values = found if is_one_each(found, self.num_envs) else [found] * self.num_envs
+        return [values[i] for i in chosen]
+
+    @property
+    def _all_offered(self) -> np.ndarray:
+        """The mask that offers every action, bool ``[n_choices]``."""
+        n_choices = spaces.flatdim(self.action_space) * (2 if isinstance(self.action_space, spaces.MultiBinary) else 1)
+        return np.ones(n_choices, dtype=bool)
 
     def _owner(self, name: str) -> Any:
         """The vector environment or, where its wrappers do not have the attribute, what they wrap."""

@@ -17,7 +17,9 @@ class BoundedProgressBarCallback(ProgressBarCallback):
 
     def _on_step(self) -> bool:
         # Not the number of environments: other processes take steps, too, and some only reset an environment.
-        done = min(self.num_timesteps - self._num_timesteps_at_start, self.pbar.total)
+        done = self.num_timesteps - self._num_timesteps_at_start
+        if self.pbar.total is not None:  # as it is of an infinite number of steps
+            done = min(done, self.pbar.total)
         self.pbar.update(done - self.pbar.n)
         return True
 

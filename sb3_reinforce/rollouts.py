@@ -124,8 +124,9 @@ class EpisodicOnPolicyAlgorithm(parallel.ParallelAlgorithm):
         guards.check_own_environment(callback, self.env)
         self._check_last_observation(self.env, self.rollout_buffer)
         n_here = distributed.share(self.n_episodes)
-        # With ``carry_over``, environments that have no trajectory of the batch begin those of the next ones.
-        if self.n_envs > n_here * (2 if self.carry_over else 1) and not self._warned_of_idle_environments:
+        # With ``carry_over``, environments that have no trajectory of the batch begin those of the next ones. 24 for 16
+        # trajectories leave 14 % of the steps unused where lengths are uniform on 5 to 99, and 32 leave 37 %.
+        if self.n_envs > n_here * (1.5 if self.carry_over else 1) and not self._warned_of_idle_environments:
             self._warned_of_idle_environments = True
             guards.warn_of_idle_environments(self.n_envs, self.n_episodes, n_here)
         return total_timesteps, callback

@@ -149,8 +149,14 @@ def test_training_ends_after_so_many_episodes() -> None:
     assert model._n_updates == 0
 
 
-def test_the_end_can_be_left_to_a_callback() -> None:
-    model = make_model(scripted([2]), n_episodes=2).learn(float("inf"), StopTrainingOnMaxEpisodes(7))  # type: ignore[arg-type]
+@pytest.mark.filterwarnings("ignore:rich is experimental")
+@pytest.mark.parametrize("progress_bar", [False, True])
+def test_the_end_can_be_left_to_a_callback(progress_bar: bool) -> None:
+    if progress_bar:
+        pytest.importorskip("tqdm")
+        pytest.importorskip("rich")
+    steps: Any = float("inf")
+    model = make_model(scripted([2]), n_episodes=2).learn(steps, StopTrainingOnMaxEpisodes(7), progress_bar=progress_bar)
     assert model.num_timesteps == 7 * 2
     assert model._n_updates == 3
 

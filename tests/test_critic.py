@@ -72,15 +72,16 @@ def test_values_are_fitted_to_what_would_have_followed_too() -> None:
     assert model.logger.name_to_value["train/value_loss"] == pytest.approx(expected, rel=1e-5)
 
 
-def test_what_would_have_followed_is_valued_in_one_pass() -> None:
-    """However many trajectories were cut."""
+@pytest.mark.parametrize(("batch_size", "expected"), [(None, [3]), (2, [2, 1])])
+def test_what_would_have_followed_is_valued_in_few_passes(batch_size: int | None, expected: list[int]) -> None:
+    """One, or as many as ``batch_size`` asks for."""
     model = make_model(scripted([3], [5], truncated=True), learning_rate=0.0, bootstrap_truncated=True).learn(1)
     batch = model.rollout_buffer.batch()
     assert len(batch.last_observations) == 3
     passes: list[int] = []
     model.policy.value_net.register_forward_hook(lambda module, inputs, output: passes.append(len(output)))
-    values = Evaluator(model.policy, batch, None).last_values()
-    assert passes == [3]
+    values = Evaluator(model.policy, batch, batch_size).last_values()
+    assert passes == expected
     lasts = np.array(list(batch.last_observations.values()))
     np.testing.assert_allclose([values[step] for step in batch.last_observations], lasts @ WEIGHT + BIAS, rtol=1e-5)
 

@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -656,6 +657,18 @@ def test_what_one_process_meets_all_raise(learn: Callable[[int], Any], message: 
         with pytest.raises(ValueError, match=message):
             raise error
     assert time.monotonic() - start < PATIENCE / 2
+
+
+def test_idle_environments_are_those_of_a_process(tmp_path: Path) -> None:
+    def warned(number: int) -> list[str]:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            make(vectorized(*[DriftEnv() for _ in range(4)]), n_episodes=6).learn(1)
+        return [str(warning.message) for warning in caught]
+
+    for messages in in_processes(warned, tmp_path):
+        assert len(messages) == 1
+        assert "`n_envs` is 4, but `n_episodes` only 6, of which this process has 3:" in messages[0]
 
 
 def no_room(*args: Any, **kwargs: Any) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch as th
 from envs import SpacesEnv, vectorized
 from gymnasium import spaces
-from gymnasium.vector import SyncVectorEnv
+from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 from oracle import (
     MASKED,
     UNBIASED_FROM_ANOTHER,
@@ -209,6 +209,28 @@ def test_a_game_that_is_over_need_not_offer_anything(mode: str) -> None:
     rewards, lengths = evaluate_policy(model, GymnasiumVecEnv(env), n_eval_episodes=4, return_episode_rewards=True)
     assert len(rewards) == 4
     assert set(lengths) == {3, 4}
+
+
+@pytest.mark.skipif(not hasattr(gym.vector, "AutoresetMode"), reason="gymnasium below 1.1")
+@pytest.mark.parametrize("make", [SyncVectorEnv, AsyncVectorEnv])
+@pytest.mark.parametrize("space", [spaces.Discrete(4), spaces.MultiBinary(2)], ids=["discrete", "bits"])
+def test_everything_is_offered_where_a_step_only_resets(space: spaces.Space[Any], make: Any) -> None:
+    """Of these environments and no others, whichever are asked for; a game that is over may return no mask at all."""
+
+    class Silent(SpacesEnv):
+        def action_masks(self) -> Any:
+            return None if self.t == self.length else [True, False, True, False]
+
+    env = GymnasiumVecEnv(
+        make([lambda i=i: Silent(spaces.Box(-1, 1, (3,), np.float32), space, length=2 + i) for i in range(2)])
+    )
+    env.reset()
+    for _ in range(2):
+        env.step(np.array([space.sample(), space.sample()]))
+    assert env.resetting.tolist() == [True, False]
+    masks = [list(mask) for mask in env.env_method("action_masks", indices=[1, 0])]
+    assert masks == [[True, False, True, False], [True] * 4]
+    env.close()
 
 
 @pytest.mark.skipif(not hasattr(gym.vector, "AutoresetMode"), reason="gymnasium below 1.1")

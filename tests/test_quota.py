@@ -29,6 +29,7 @@ def collected(lengths: list[list[int]], m: int, horizon: int = NEVER) -> list[Ep
     begun, age = np.ones(n_envs, dtype=int), np.zeros(n_envs, dtype=int)
     quota = EpisodeQuota(m, n_envs, horizon)
     episodes: list[Episode] = []
+    told: list[tuple[int, int]] = []
     n_steps = 0
     while quota.n_recording > 0:
         for env in np.flatnonzero(quota.recording):
@@ -43,12 +44,17 @@ def collected(lengths: list[list[int]], m: int, horizon: int = NEVER) -> list[Ep
         begun += dones
         age[dones] = 0
         if dones.any() or n_steps == quota.deadline:
-            quota.advance(dones, [{}] * n_envs, n_steps)
+            ended, cut = quota.advance(dones, [{"episode": (n_steps, env)} for env in range(n_envs)], n_steps)
+            recorded = [(episode.env, age[episode.env]) for episode in episodes if episode.stop == n_steps]
+            assert ended == sorted(env for env, since in recorded if since == 0)
+            assert cut == sorted(env for env, since in recorded if since == horizon)
+            told += [(n_steps, env) for env in ended]
             if quota.n_recording == 0 and quota.n_owed > 0:
                 begun += age > 0
                 age[:] = 0
                 quota.start(np.ones(n_envs, dtype=bool), n_steps)
     assert quota.n_owed == 0
+    assert sorted(info["episode"] for info in quota.infos[0].values()) == sorted(told)
     return episodes
 
 

@@ -392,6 +392,13 @@ def test_a_report_of_little(tmp_path, algos, monkeypatch):
     assert (tmp_path / "profiles.png").is_file() == ("](profiles.png)" in text) == (len(algos) > 1)
 
 
+def test_an_environment_that_only_one_was_run_on_has_no_scores():
+    several = pd.concat([rows("a", reinforce=[475] * 3, a2c=[25] * 3), rows("b", reinforce=[475] * 3)], ignore_index=True)
+    shapes = {algo: values.shape for algo, values in statistics.scores(several, ["reinforce", "a2c"]).items()}
+    assert shapes == {"reinforce": (3, 1), "a2c": (3, 1)}
+    assert statistics.scores(several[several["env"] == "b"], ["reinforce", "a2c"]) == {}
+
+
 @pytest.mark.parametrize("last", [5.0, 1.0])
 def test_environments_without_scores_are_not_spoken_of(tmp_path, last, monkeypatch):
     """There are none where all runs are alike. Only of those that are scored is it said what their score 1 is."""
@@ -501,8 +508,12 @@ def test_the_pages_are_up_to_date_with_what_was_learned(preset, monkeypatch):
     assert tables.results_table(learned, preset.FIRST_PAGE) in first_page
     assert preset.losses(learned, quoted) in first_page
     monkeypatch.setattr(statistics, "REPETITIONS", 10)  # of the bootstrap, which takes half a minute otherwise
-    aggregate = tables.aggregate_table(preset.scores(equal, preset.FIRST_PAGE), "results/equal_profiles.png")
-    assert without_intervals(aggregate) in without_intervals(everything)
+    for name, each in (("profiles", learned), ("equal_profiles", equal)):
+        scores = preset.scores(each, preset.FIRST_PAGE)
+        assert without_intervals(tables.aggregate_table(scores, f"results/{name}.png")) in without_intervals(everything)
+        means = statistics.interquartile_means(scores)
+        words = "{reinforce:.2f} for REINFORCE, {ppo:.2f} for PPO and {a2c:.2f} for A2C"
+        assert words.format(**{algo: mean.value for algo, mean in means.items()}) in " ".join(first_page.split())
 
 
 @pytest.mark.slow

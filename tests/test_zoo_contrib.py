@@ -7,12 +7,14 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from command import run
+from envs import ScriptedEnv, vectorized
 from gymnasium import spaces
+from stable_baselines3.common.monitor import Monitor
 
 pytest.importorskip("rl_zoo3")
 from rl_zoo3 import utils
 
-from sb3_reinforce import MaskableREINFORCE, RecurrentREINFORCE
+from sb3_reinforce import REINFORCE, MaskableREINFORCE, RecurrentREINFORCE
 from sb3_reinforce.zoo import masks, runs
 
 QUICK = ("--n-timesteps", 60, "--seed", 1, "--verbose", 0, "--num-threads", 1, "--eval-freq", 20, "--eval-episodes", 1)
@@ -88,10 +90,24 @@ gym.register("Stands-v0", Stands)
 
 @pytest.mark.parametrize("algo", ["reinforce", "reinforce_mask", "a2c"])
 def test_an_evaluation_without_an_end_is_refused(algo: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where training would have ended with an error, and RL Zoo's evaluation goes on for ever."""
+    """Where RL Zoo's own would go on for ever."""
     monkeypatch.setattr(masks, "ENDLESS", 70)
     with pytest.raises(ValueError, match=r"An episode of an evaluation did not end within 70 steps.*`--eval-freq -1`"):
         run("train", "--algo", algo, "--env", "Stands-v0", *QUICK, "-f", tmp_path)
+
+
+@pytest.mark.parametrize("longest", [40, 39])
+def test_an_evaluation_may_be_longer_than_its_episodes(longest: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of two environments has short episodes. It goes on while the other plays, without an end that anybody counts."""
+    monkeypatch.setattr(masks, "ENDLESS", longest)
+    env = vectorized(*[Monitor(ScriptedEnv([length], i)) for i, length in enumerate((2, 40))])
+    model = REINFORCE("MlpPolicy", env)
+    model._total_timesteps = 0
+    if longest < 40:
+        with pytest.raises(ValueError, match="did not end within 39 steps"):
+            masks.evaluate_in_training(model, env, n_eval_episodes=6)
+    else:
+        assert masks.evaluate_in_training(model, env, n_eval_episodes=6, return_episode_rewards=True)[1] == [2] * 3 + [40] * 3
 
 
 def test_enjoy_passes_masks(logs: Path, capsys: pytest.CaptureFixture[str]) -> None:

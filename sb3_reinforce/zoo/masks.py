@@ -1,4 +1,4 @@
-"""What SB3's evaluation and RL Zoo's programs lack: action masks for a model that takes them, and an end."""
+"""Action masks, and a limit on the length of an episode, where SB3's evaluation and RL Zoo's programs have neither."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -33,17 +33,18 @@ def evaluate_policy(model: Any, env: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 def evaluate_in_training(model: BaseAlgorithm, env: VecEnv, *, callback: Any = None, **kwargs: Any) -> Any:
-    """``evaluate_policy`` that refuses episodes which nothing ends, as training does.
+    """``evaluate_policy`` that refuses episodes which nothing ends, as REINFORCE's training does.
 
     :raises ValueError: if an episode is longer than 100,000 steps and than training is
     """
     longest = max(model._total_timesteps - model._num_timesteps_at_start, ENDLESS)
 
     def check(evaluation_locals: dict[str, Any], evaluation_globals: dict[str, Any]) -> None:
-        if max(evaluation_locals["current_lengths"]) > longest:
+        # An environment that has played its episodes goes on until all have, and so does its length. ``i`` has not.
+        if evaluation_locals["current_lengths"][evaluation_locals["i"]] > longest:
             raise ValueError(
                 f"An episode of an evaluation did not end within {longest} steps: register the environment with a time limit "
-                "(`max_episode_steps`), or leave evaluations out (`--eval-freq -1`)."
+                "of at most as many (`max_episode_steps`), or leave evaluations out (`--eval-freq -1`)."
             )
         if callback is not None:
             callback(evaluation_locals, evaluation_globals)
@@ -52,7 +53,7 @@ def evaluate_in_training(model: BaseAlgorithm, env: VecEnv, *, callback: Any = N
 
 
 def mend_evaluations() -> None:
-    """Have SB3's ``EvalCallback``, and with it RL Zoo's, evaluate so; it looks the function up in its module."""
+    """Have SB3's ``EvalCallback``, and with it RL Zoo's, call ``evaluate_in_training``, which it looks up in its module."""
     vars(callbacks)["evaluate_policy"] = evaluate_in_training
 
 

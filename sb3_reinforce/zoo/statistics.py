@@ -89,7 +89,8 @@ def scores(rows: pd.DataFrame, algos: Sequence[str], fewest_envs: int = 1, fewes
     :param fewest_seeds: an environment on which an algorithm has fewer seeds is left out
     :return: empty if there are none
     """
-    counts = rows.pivot_table(index="env", columns="algo", values="seed", aggfunc="count").dropna()
+    counts = rows.pivot_table(index="env", columns="algo", values="seed", aggfunc="count")
+    counts = counts.reindex(columns=list(algos)).dropna()
     counts = counts[counts.min(axis="columns") >= fewest_seeds]
     scales = {env_id: scale(rows[rows["env"] == env_id]) for env_id in counts.index}
     env_ids = [env_id for env_id, found_scale in scales.items() if found_scale.is_one]
