@@ -35,7 +35,6 @@ ALGOS = ["reinforce", "a2c", "ppo", "trpo", "ars"]
 FIRST_PAGE = ALGOS[:3]
 #: The same three with and without the wrappers that REINFORCE's settings have.
 WITH_AND_WITHOUT = ["reinforce_unwrapped", "a2c", "ppo", "reinforce", "a2c_wrapped", "ppo_wrapped"]
-TEXTBOOK = ["reinforce", "reinforce_textbook"]
 #: All that is tuned, then without the uses of a batch after the first, and then nothing.
 LESS_AND_LESS = ["reinforce", "reinforce_once", "reinforce_textbook"]
 #: The same three after the same effort of search.
@@ -176,7 +175,7 @@ def main() -> None:
         "results": results_table(rows, ALGOS),
         "quoted": quoted_table(quoted),
         "wrappers": variants_table(everything, WITH_AND_WITHOUT),
-        "textbook": variants_table(everything, TEXTBOOK),
+        "textbook": variants_table(everything, LESS_AND_LESS),
         "trials": trials_table(),
         "searched": variants_table(everything, SEARCHED),
         "own": own_table(),

@@ -498,7 +498,7 @@ def test_the_pages_are_up_to_date_with_what_was_learned(preset, monkeypatch):
     assert preset.quoted_table(quoted) in everything
     assert tables.threshold_table(learned) in everything
     assert preset.variants_table(all_rows, preset.WITH_AND_WITHOUT) in everything
-    assert preset.variants_table(all_rows, preset.TEXTBOOK) in everything
+    assert preset.variants_table(all_rows, preset.LESS_AND_LESS) in everything
     assert preset.own_table() in everything
     equal = preset.load(preset.EQUAL, preset.EQUAL_STEPS)
     assert preset.losses(equal, quoted[:0]) in everything
