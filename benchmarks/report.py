@@ -107,16 +107,11 @@ def scores(rows: pd.DataFrame, algos: list[str]) -> statistics.Scores:
 
 def quoted_table(quoted: pd.DataFrame) -> str:
     """What RL Zoo publishes: mean and standard deviation over episodes of one seed, and steps."""
+    cells = quoted["return_mean"].map(number) + " ± " + quoted["return_std"].map(number) + ", " + quoted["steps"]
+    table = quoted.assign(cell=cells).pivot(index="measured_on", columns="algo", values="cell").fillna("")
+    table = table.reindex(index=in_order(quoted["measured_on"]), columns=OTHERS, fill_value="")
     lines = ["| measured on | " + " | ".join(map(label, OTHERS)) + " |", "|---" * (len(OTHERS) + 1) + "|"]
-    for env_id, here in quoted.groupby("measured_on", sort=False):
-        by_algo = here.set_index("algo")
-        cells = [
-            "{} ± {}, {}".format(*map(number, by_algo.loc[algo, ["return_mean", "return_std"]]), by_algo.loc[algo, "steps"])
-            if algo in by_algo.index
-            else ""
-            for algo in OTHERS
-        ]
-        lines.append(f"| {env_id} | " + " | ".join(cells) + " |")
+    lines += [f"| {env_id} | " + " | ".join(own) + " |" for env_id, own in zip(table.index, table.to_numpy(), strict=True)]
     return "\n".join(lines)
 
 

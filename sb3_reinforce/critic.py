@@ -53,8 +53,6 @@ def fit(
     :return: squared error of the values after the last step, mean over the steps of the batch, in evaluation mode
     :raises ValueError: if the gradient is not finite; no step is taken with it
     """
-    if not parameters:  # the value network is frozen, or all of it is shared
-        n_updates = 0
     policy = evaluator.policy
     policy.set_training_mode(True)  # an earlier pass may have left evaluation mode
     expected = evaluator.batch.to_torch(targets)
@@ -67,7 +65,8 @@ def fit(
             if loss.requires_grad:
                 (vf_coef * loss).backward(inputs=parameters)
 
-    for _ in range(n_updates):
+    # There are none where the value network is frozen, or all of it is shared.
+    for _ in range(n_updates if parameters else 0):
         evaluator.gather(accumulate)
         step(policy, max_grad_norm)
     return float(np.square(evaluator.all_values(features) - targets).mean())

@@ -1,9 +1,10 @@
 """Which episodes of a vectorised environment make up a batch of m trajectories."""
 
-from copy import deepcopy
 from typing import Any
 
 import numpy as np
+
+from sb3_reinforce.infos import own_info
 
 #: What ``EpisodeQuota.recording`` says of an environment's episode: it is of the batch, or of the next one. Greater numbers
 #: are of the batches after that, and 0 is of none.
@@ -66,7 +67,7 @@ class EpisodeQuota:
         """
         ended = (self.recording * dones).nonzero()[0].tolist()
         for env in ended:
-            kept = deepcopy({key: infos[env][key] for key in _KEPT if key in infos[env]})
+            kept = own_info({key: infos[env][key] for key in _KEPT if key in infos[env]})
             self.infos[self.recording[env] - THIS_BATCH][self.numbers[env]] = kept
         self.start(dones, n_steps)
         return ended, self.cut(n_steps, resetting)

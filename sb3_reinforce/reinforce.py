@@ -215,8 +215,10 @@ class REINFORCE(EpisodicOnPolicyAlgorithm):
         if self.baseline == "value":
             self.logger.record("train/explained_variance", explained_variance(np.asarray(learned), expected))
             if self.vf_coef > 0:
-                fitted = (surrogate.untouched, self.n_critic_updates, self.vf_coef, self.max_grad_norm)
-                self.logger.record("train/value_loss", critic.fit(evaluator, expected, *fitted))
+                loss = critic.fit(
+                    evaluator, expected, surrogate.untouched, self.n_critic_updates, self.vf_coef, self.max_grad_norm
+                )
+                self.logger.record("train/value_loss", loss)
         cut_graph(self.policy.action_dist)
         parallel.share_buffers(self.policy)
         returns = trajectory_returns(batch.rewards, batch.lengths, self.gamma)
